@@ -1,0 +1,275 @@
+//! Calls on commands: worker to broker, and, with the command's index and the environment decided, broker to cap-proc's
+//! front. `T` is how the speaker names the working directory.
+
+use super::fs::{GuestTarget, HelperTarget};
+use crate::blob::Body;
+use crate::bounded::{Bytes, List, Text};
+use crate::limits::{ARGS_MAX, COMMANDS_MAX, INLINE_MAX_BYTES, WORKSPACES_MAX};
+use bincode::{Decode, Encode};
+
+/// One argument.
+pub type Arg = Text<32768>;
+/// All arguments of a command, without its own name.
+pub type Args = List<Arg, ARGS_MAX>;
+
+/// `env-var` of the WIT.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct EnvVar {
+    /// Its name.
+    pub key: Text<256>,
+    /// Its value.
+    pub value: Text<32768>,
+}
+
+/// `stdio-mode` of the WIT. `Inherit` is the broker's terminal in the WIT; a command here never gets one: it is `Null`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum StdioMode {
+    /// Treated as `Null`.
+    Inherit,
+    /// /dev/null.
+    Null,
+    /// A pipe that the guest reads or writes.
+    Pipe,
+}
+
+/// Which output of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Stream {
+    /// Descriptor 1.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+}
+
+/// `process-signal` of the WIT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum ProcessSignal {
+    /// SIGTERM.
+    Term,
+    /// SIGKILL: the whole tree, by its keeper.
+    Kill,
+    /// SIGINT.
+    Interrupt,
+    /// SIGHUP.
+    Hangup,
+}
+
+impl ProcessSignal {
+    /// Its name in JSON and WIT.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Term => "term",
+            Self::Kill => "kill",
+            Self::Interrupt => "interrupt",
+            Self::Hangup => "hangup",
+        }
+    }
+}
+
+/// What a guest asks to start.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct GuestCommand {
+    /// Name of a `[[proc.command]]`.
+    pub command: Text<128>,
+    /// Arguments.
+    pub args: Args,
+    /// Working directory; the command's own when left out.
+    pub cwd: Option<GuestTarget>,
+    /// Variables it asks for.
+    pub env: List<EnvVar, 128>,
+    /// At most so long, milliseconds; never longer than the rule's timeout.
+    pub timeout_ms: Option<u64>,
+}
+
+/// What the broker tells cap-proc to start.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct HelperCommand {
+    /// Index in [`ProcSetup::commands`].
+    pub command: u16,
+    /// Arguments, already allowed; the front checks them against the shapes again.
+    pub args: Args,
+    /// Working directory, always in a workspace.
+    pub cwd: HelperTarget,
+    /// The guest's variables, already allowed; the command's own are in the setup.
+    pub env: List<EnvVar, 128>,
+    /// Killed after so long, milliseconds.
+    pub timeout_ms: u64,
+    /// Processes it may have at once, itself included: what is left of the task's limit.
+    pub processes_max: u32,
+}
+
+/// An operation on commands. `C` is how the speaker describes what to start.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum ProcCall<C> {
+    /// `proc.spawn`: run to its end → `Ran`.
+    Run {
+        /// What.
+        command: C,
+        /// Its standard input.
+        stdin: Body,
+        /// Most bytes kept of each output.
+        output_max_bytes: u32,
+    },
+    /// `proc.start`: start it and go on → `Started`.
+    Start {
+        /// What.
+        command: C,
+        /// Descriptor 0.
+        stdin: StdioMode,
+        /// Descriptor 1.
+        stdout: StdioMode,
+        /// Descriptor 2.
+        stderr: StdioMode,
+    },
+    /// `proc.write_stdin` → `Accepted`; waits for room no longer than the reply's deadline.
+    WriteStdin {
+        /// The process.
+        process: u32,
+        /// What.
+        bytes: Bytes<INLINE_MAX_BYTES>,
+        /// Close it after these bytes.
+        eof: bool,
+    },
+    /// `proc.read` → `Data`; waits for a byte or the end.
+    Read {
+        /// The process.
+        process: u32,
+        /// Which output.
+        stream: Stream,
+        /// At most so many bytes (at most [`INLINE_MAX_BYTES`]).
+        max_bytes: u32,
+    },
+    /// `proc.wait` → `Exited`, or `timeout` with the process still running.
+    Wait {
+        /// The process.
+        process: u32,
+        /// At most so long, milliseconds; without it, to the process's own timeout.
+        timeout_ms: Option<u64>,
+    },
+    /// `proc.signal` → `Done`.
+    Signal {
+        /// The process.
+        process: u32,
+        /// Which.
+        signal: ProcessSignal,
+    },
+    /// The handle ends and with it the process and its whole tree → `Done`.
+    Close {
+        /// The process.
+        process: u32,
+    },
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Exit {
+    /// Its status, when it ended by itself.
+    pub code: Option<i32>,
+    /// The signal's number, when one ended it.
+    pub signal: Option<i32>,
+    /// Killed because its time was up.
+    pub timed_out: bool,
+}
+
+/// The answer to a [`ProcCall`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum ProcReply {
+    /// It is done.
+    Done,
+    /// It ran to its end.
+    Ran {
+        /// How it ended.
+        exit: Exit,
+        /// Its output, cut at the bound.
+        stdout: Body,
+        /// Its errors, cut at the bound.
+        stderr: Body,
+        /// Whether either was cut.
+        truncated: bool,
+        /// What of the jail this host could not give.
+        degraded: List<Text<256>, 16>,
+    },
+    /// A new process.
+    Started {
+        /// Its handle, never 0.
+        process: u32,
+        /// What of the jail this host could not give.
+        degraded: List<Text<256>, 16>,
+    },
+    /// So many bytes of input were taken.
+    Accepted {
+        /// Bytes.
+        bytes: u32,
+    },
+    /// Output.
+    Data {
+        /// The bytes.
+        bytes: Bytes<INLINE_MAX_BYTES>,
+        /// Nothing comes after them.
+        eof: bool,
+    },
+    /// It has ended.
+    Exited {
+        /// How.
+        exit: Exit,
+    },
+}
+
+/// One allowed shape of arguments: `*` is one argument, `**` the rest, anything else itself.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ArgShape {
+    /// The shape's items.
+    pub items: List<Arg, ARGS_MAX>,
+}
+
+/// One allowed command.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CommandSetup {
+    /// What the guest asks for; argv\[0\] of the command.
+    pub name: Text<128>,
+    /// Allowed shapes; none allows no argument at all.
+    pub shapes: List<ArgShape, 64>,
+    /// Any arguments (`--allow-proc`).
+    pub any_args: bool,
+    /// The command's own environment.
+    pub env: List<EnvVar, 128>,
+    /// May run programs that lie in a workspace.
+    pub exec_workspace: bool,
+    /// Runs without the path-checking supervisor, degraded.
+    pub unchecked: bool,
+    /// The rule that allows it.
+    pub rule: Text<256>,
+}
+
+/// Bounds of every command of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ProcBounds {
+    /// RLIMIT_DATA of each process, bytes.
+    pub memory_bytes: u64,
+    /// RLIMIT_FSIZE of each process, bytes.
+    pub file_bytes: u64,
+    /// Processes of the whole task at once.
+    pub processes: u32,
+    /// What a pipe's unread output may come to before the command waits, bytes.
+    pub output_bytes: u64,
+}
+
+/// Setup document of cap-proc's front. Inherited descriptors: one socket to the runner.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ProcSetup {
+    /// The task's id.
+    pub task: [u8; 16],
+    /// The task's commands.
+    pub commands: List<CommandSetup, COMMANDS_MAX>,
+    /// Bounds of every command.
+    pub bounds: ProcBounds,
+    /// Workspaces, in the order of their descriptors at the runner: whether each is writable.
+    pub workspaces: List<bool, WORKSPACES_MAX>,
+}
+
+/// What cap-proc's front takes.
+pub type ProcHelperCall = ProcCall<HelperCommand>;
+/// What a worker sends.
+pub type ProcGuestCall = ProcCall<GuestCommand>;
+/// What cap-proc answers.
+pub type ProcHelperReply = Result<ProcReply, super::error::CallError>;
