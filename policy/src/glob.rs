@@ -6,6 +6,8 @@
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use crate::model::Layer;
+
 /// Longest glob, in bytes, and most components of one (T-06).
 pub const GLOB_MAX_BYTES: usize = 1024;
 const COMPONENTS_MAX: usize = 64;
@@ -103,6 +105,11 @@ impl Glob {
         }
         let components = inner.split('/').map(Component::parse).collect::<Result<_, _>>()?;
         Ok(Glob { components })
+    }
+
+    /// The glob that covers one path, taken literally, and all beneath it.
+    pub(crate) fn exactly(path: &str) -> Glob {
+        Glob { components: names(path).map(|name| Component::Literal(name.to_owned())).collect() }
     }
 
     /// The glob's text, from the workspace's root, without a leading slash.
@@ -220,6 +227,7 @@ pub enum RuleKind {
 /// One rule about paths of a workspace, whichever layer and workspace it was written for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathRule {
+    pub layer: Layer,
     /// `user:fs.workspace.repo.deny[0]`
     pub id: String,
     pub kind: RuleKind,

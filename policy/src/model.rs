@@ -164,7 +164,7 @@ impl Workspace {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandPath {
     File(PathBuf),
-    /// A bare name from a flag or a seed-style configuration, to be looked up once and pinned ([`Policy::pin_commands`]).
+    /// A bare name from a flag or an earlier configuration, to be looked up once and pinned ([`Policy::pin_commands`]).
     Lookup(String),
 }
 
@@ -234,7 +234,7 @@ pub struct Browser {
     pub downloads: Option<String>,
     pub eval: bool,
     pub driver: BrowserDriver,
-    /// Only from a seed-style configuration.
+    /// Only from an earlier configuration.
     pub profile: Option<String>,
 }
 
@@ -283,7 +283,7 @@ pub struct Secret {
 pub enum SecretSource {
     File(PathBuf),
     Env(String),
-    /// `[llm] api_key` of a seed-style configuration.
+    /// `[llm] api_key` of an earlier configuration.
     Inline(SecretText),
 }
 

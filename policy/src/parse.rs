@@ -1,6 +1,6 @@
 //! A policy file's text into [`Policy`]: every key, type and value checked, nothing guessed (T-10).
 //!
-//! Runs in the broker before anything is started. A file without `version` is a seed-style configuration.
+//! Runs in the broker before anything is started. A file without `version` is one of the earlier format.
 
 mod files;
 mod helpers;

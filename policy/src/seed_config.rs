@@ -1,6 +1,6 @@
-//! The configuration format of the project's predecessor, known by the absence of `version`: read into the same [`Policy`].
+//! The earlier configuration format (`hostd.toml`), known by the absence of `version`: read into the same [`Policy`].
 //!
-//! It has six keys and three tables. What it left open is closed here: unknown keys are errors, a command is pinned to one
+//! It has seven keys in all. What it left open is closed here: unknown keys are errors, a command is pinned to one
 //! file, and the workspace keeps the built-in `deny_write`.
 
 use std::path::Path;
@@ -15,8 +15,8 @@ use crate::source::{Node, SourceError, Table};
 
 const KEYS: &[&str] = &["workspace_root", "allow_proc", "llm", "browser"];
 
-/// A file whose every top-level key could be a seed-style one, and that has one only a seed-style file has; or an empty
-/// file, which such a system took for its defaults. `llm` and `browser` alone decide by nothing, so they need a companion.
+/// A file that says something and has no section that only a versioned policy has. An empty one is no configuration: it
+/// would grant the folder it lies in.
 pub(crate) fn is_seed<'k>(keys: impl Iterator<Item = &'k str>) -> bool {
     let keys: Vec<&str> = keys.collect();
     let only_policy = ["limits", "fs", "proc", "net", "input", "secret", "approval", "audit", "isolation", "tools"];
@@ -25,7 +25,7 @@ pub(crate) fn is_seed<'k>(keys: impl Iterator<Item = &'k str>) -> bool {
 
 pub(crate) fn read<'a>(reader: &Reader<'a>, root: &'a Node) -> Result<Policy, SourceError> {
     let table = Table::open(reader.file, "", root, KEYS).map_err(|mut error| {
-        error.message.push_str(" (a file without `version` is read as a seed-style configuration)");
+        error.message.push_str(" (a file without `version` is read as an earlier hostd.toml)");
         error
     })?;
     let mut policy = Policy::empty(reader.file, Scope::Whole);

@@ -1,0 +1,199 @@
+//! Decisions about paths: which workspace, which mode, which deny rule.
+//!
+//! What is decided here is decided on the path as it was written. The helper decides again, with the same rules, on what it
+//! opened; this first look keeps a refused name from reaching the helper at all (T-01, T-02).
+
+use super::{Effective, FsGrant, GrantScope, Judgement, LayerVerdict, PathArg};
+use crate::glob::RuleKind;
+use crate::layer::{DEFAULT_DENY, EffectiveWorkspace, file_layers, workspace_rule};
+use crate::model::{Access, Layer, Policy};
+use crate::path::{InvalidArgument, PathError, TaskPath};
+
+/// What a call means to do with what a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Intent {
+    pub read: bool,
+    pub write: bool,
+    pub create: bool,
+    pub remove: bool,
+}
+
+impl Intent {
+    pub const READ: Intent = Intent { read: true, write: false, create: false, remove: false };
+    pub const WRITE: Intent = Intent { read: false, write: true, create: true, remove: false };
+    pub const CREATE: Intent = Intent { read: false, write: false, create: true, remove: false };
+    pub const REMOVE: Intent = Intent { read: false, write: false, create: false, remove: true };
+
+    /// Whether the workspace is another after it.
+    pub fn changes(self) -> bool {
+        self.write || self.create || self.remove
+    }
+}
+
+/// A file operation by its contract name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FsOp {
+    ReadFile,
+    WriteFile,
+    ListDir,
+    Metadata,
+    EnsureDir,
+    RemoveFile,
+    RemoveDir,
+    Rename,
+    OpenDir,
+    Open,
+}
+
+impl FsOp {
+    pub const ALL: [FsOp; 10] = [
+        FsOp::ReadFile,
+        FsOp::WriteFile,
+        FsOp::ListDir,
+        FsOp::Metadata,
+        FsOp::EnsureDir,
+        FsOp::RemoveFile,
+        FsOp::RemoveDir,
+        FsOp::Rename,
+        FsOp::OpenDir,
+        FsOp::Open,
+    ];
+
+    pub fn capability(self) -> &'static str {
+        match self {
+            FsOp::ReadFile => "fs.read_file",
+            FsOp::WriteFile => "fs.write_file",
+            FsOp::ListDir => "fs.list_dir",
+            FsOp::Metadata => "fs.metadata",
+            FsOp::EnsureDir => "fs.ensure_dir",
+            FsOp::RemoveFile => "fs.remove_file",
+            FsOp::RemoveDir => "fs.remove_dir",
+            FsOp::Rename => "fs.rename",
+            FsOp::OpenDir => "fs.open_dir",
+            FsOp::Open => "fs.open",
+        }
+    }
+
+    /// What the operation does to its first path; a rename takes that one away and creates the second.
+    fn intent(self, given: Intent) -> Intent {
+        match self {
+            FsOp::ReadFile | FsOp::ListDir | FsOp::Metadata | FsOp::OpenDir => Intent::READ,
+            FsOp::WriteFile => Intent::WRITE,
+            FsOp::EnsureDir => Intent::CREATE,
+            FsOp::RemoveFile | FsOp::RemoveDir | FsOp::Rename => Intent::REMOVE,
+            FsOp::Open => given,
+        }
+    }
+}
+
+impl Effective {
+    pub(super) fn judge_files(
+        &self,
+        op: FsOp,
+        path: PathArg<'_>,
+        to: Option<PathArg<'_>>,
+        intent: Intent,
+    ) -> Result<Judgement, InvalidArgument> {
+        if (op == FsOp::Rename) != to.is_some() {
+            return Err(InvalidArgument::Missing("a rename, and nothing else, has a second path"));
+        }
+        let intent = op.intent(intent);
+        let (index, path) = match self.locate(path)? {
+            Ok(found) => found,
+            Err(judgement) => return Ok(judgement),
+        };
+        let target = path.to_string();
+        let mut layers = self.judge_path(index, &path, intent);
+        let to = match to {
+            None => None,
+            Some(to) => match self.locate(to)? {
+                Ok((to_index, to)) => {
+                    layers.extend(self.judge_path(to_index, &to, Intent::CREATE));
+                    Some((to_index, to))
+                }
+                Err(judgement) => return Ok(judgement),
+            },
+        };
+        let scope = self.workspaces.get(index).map(|workspace| {
+            GrantScope::Fs(FsGrant {
+                workspace: index,
+                path,
+                to,
+                access: workspace.access,
+                intent,
+                max_file_bytes: workspace.max_file_bytes,
+                lease: workspace.lease,
+                symlinks: workspace.symlinks,
+            })
+        });
+        Ok(Judgement { target: Some(target), layers, scope })
+    }
+
+    /// The workspace and path a text names. The inner error is a finished denial.
+    pub(super) fn locate(
+        &self,
+        path: PathArg<'_>,
+    ) -> Result<Result<(usize, TaskPath), Judgement>, InvalidArgument> {
+        let labels = self.workspaces.iter().map(|workspace| workspace.label.as_str());
+        let (parsed, text) = match path {
+            PathArg::Text(text) => (TaskPath::parse(text, labels), text),
+            PathArg::Within { label, relative } => (TaskPath::within(label, relative), relative),
+        };
+        let shown: String = text.chars().take(256).collect();
+        match parsed {
+            Ok(path) => match self.workspaces.iter().position(|workspace| workspace.label == path.label) {
+                Some(index) => Ok(Ok((index, path))),
+                None => Ok(Err(Judgement::nowhere(Some(shown), format!("there is no workspace `{}`", path.label)))),
+            },
+            Err(PathError::Invalid(error)) => Err(error),
+            Err(PathError::Outside(error)) => Ok(Err(Judgement::nowhere(Some(shown), error.to_string()))),
+        }
+    }
+
+    /// Every layer's verdict on doing this with one path.
+    pub(super) fn judge_path(&self, index: usize, path: &TaskPath, intent: Intent) -> Vec<LayerVerdict> {
+        let Some(workspace) = self.workspaces.get(index) else {
+            return vec![LayerVerdict::nowhere("there is no such workspace")];
+        };
+        if path.relative().is_empty() && intent.remove {
+            return vec![LayerVerdict::nowhere("a workspace's root is not the task's to remove or rename")];
+        }
+        let own = file_layers(&self.layers).next_back().map(|(layer, _)| layer);
+        file_layers(&self.layers)
+            .map(|(layer, policy)| judge_layer(layer, policy, Some(layer) == own, workspace, path, intent))
+            .collect()
+    }
+}
+
+fn judge_layer(
+    layer: Layer,
+    policy: &Policy,
+    own: bool,
+    workspace: &EffectiveWorkspace,
+    path: &TaskPath,
+    intent: Intent,
+) -> LayerVerdict {
+    // Deny first: nothing a workspace allows takes it back.
+    let rules = || workspace.rules.iter().filter(|rule| rule.layer == layer && rule.covers(path.relative()));
+    if let Some(rule) = rules().find(|rule| rule.kind == RuleKind::Deny) {
+        return LayerVerdict::denied(layer, rule.id.clone(), "the path is denied");
+    }
+    if intent.changes()
+        && let Some(rule) = rules().next()
+    {
+        return LayerVerdict::denied(layer, rule.id.clone(), "the path may be read, not changed");
+    }
+    let declared = if own {
+        policy.workspaces.iter().flatten().find(|each| each.label == workspace.label)
+    } else {
+        crate::layer::closest(policy, &workspace.path.join(path.relative()))
+    };
+    let Some(declared) = declared else {
+        return LayerVerdict::denied(layer, DEFAULT_DENY.to_owned(), "no workspace of that policy holds the path");
+    };
+    let rule = workspace_rule(layer, declared);
+    if intent.changes() && declared.access == Access::ReadOnly {
+        return LayerVerdict::denied(layer, format!("{rule}.access"), "the workspace is read-only");
+    }
+    LayerVerdict::allowed(layer, rule, format!("the path lies in a {} workspace", declared.access.name()))
+}
