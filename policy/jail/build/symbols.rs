@@ -1,0 +1,70 @@
+//! Constants that rule files may name instead of numbers, so that a reviewer reads flags, not hex.
+
+macro_rules! symbols {
+    ($($name:ident),* $(,)?) => {
+        /// Names from libc's headers.
+        const LIBC: &[(&str, i64)] = &[$((stringify!($name), libc::$name as i64)),*];
+    };
+}
+
+symbols! {
+    AF_UNIX, AF_INET, SOCK_STREAM, SOCK_SEQPACKET, SOCK_CLOEXEC,
+    AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, O_RDONLY, O_PATH, O_DIRECTORY, O_CLOEXEC,
+    PROT_EXEC, MAP_PRIVATE,
+    CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND, CLONE_PTRACE, CLONE_VFORK, CLONE_PARENT, CLONE_THREAD,
+    CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET,
+    CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID, CLONE_PARENT_SETTID, CLONE_SETTLS, CLONE_SYSVSEM, CLONE_IO, SIGCHLD,
+    F_GETFD, F_GETFL, F_SETFD, F_SETFL, F_DUPFD_CLOEXEC, F_ADD_SEALS, F_GET_SEALS, F_SETLK, F_GETLK, F_OFD_SETLK,
+    PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_DUMPABLE, PR_GET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS,
+    PR_SET_NAME, PR_SET_VMA, PR_GET_SECCOMP, PR_SET_TIMERSLACK,
+    PTRACE_TRACEME, PRIO_PROCESS, RLIMIT_NOFILE,
+    SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_TSYNC,
+    TIOCSTI, TIOCLINUX, TCGETS, TIOCGWINSZ, FIONBIO, FIONREAD, FIOCLEX,
+    MADV_DONTNEED, MADV_DONTDUMP, MADV_DONTFORK,
+}
+
+/// What libc does not name: (name, value).
+const OWN: &[(&str, i64)] = &[
+    // linux/ioprio.h
+    ("IOPRIO_WHO_PROCESS", 1),
+    // linux/net.h: the bits of socket(2)'s type that are not flags
+    ("SOCK_TYPE_MASK", 0xf),
+    // asm-generic/ioctls.h, the newer termios
+    ("TCGETS2", 0x802c_542a),
+];
+
+/// The value of `NAME|NAME|0x10`; negative numbers as the kernel sees them in a register.
+pub fn value(text: &str) -> Result<u64, String> {
+    text.split('|').map(str::trim).try_fold(0, |sum, word| Ok(sum | one(word)?))
+}
+
+fn one(word: &str) -> Result<u64, String> {
+    if let Some(hex) = word.strip_prefix("0x") {
+        return u64::from_str_radix(hex, 16).map_err(|e| format!("{word}: {e}"));
+    }
+    if let Ok(number) = word.parse::<i64>() {
+        return Ok(number as u64);
+    }
+    LIBC.iter()
+        .chain(OWN)
+        .find(|(name, _)| *name == word)
+        .map(|(_, value)| *value as u64)
+        .ok_or_else(|| format!("`{word}` is no constant known to build/symbols.rs"))
+}
+
+macro_rules! errnos {
+    ($($name:ident),* $(,)?) => {
+        const ERRNOS: &[(&str, i32)] = &[$((stringify!($name), libc::$name)),*];
+    };
+}
+
+errnos! { EPERM, EACCES, ENOSYS, EINVAL, EAFNOSUPPORT, EOPNOTSUPP, EHOSTDOWN, EHOSTUNREACH }
+
+/// The number of an errno that a rule may answer with.
+pub fn errno(name: &str) -> Result<u16, String> {
+    ERRNOS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .and_then(|(_, number)| u16::try_from(*number).ok())
+        .ok_or_else(|| format!("`{name}` is no errno known to build/symbols.rs"))
+}

@@ -1,0 +1,457 @@
+//! A small assembler for seccomp's classic BPF, and an interpreter to check what it made.
+//!
+//! Owns the turning of one role's rules into one program. It runs in `build.rs` (which embeds the
+//! result) and, for the fork-counting filter, in the keeper; it trusts the rule files it is built
+//! from and nothing else. `seccompiler` knows one action for matching calls per filter and spends
+//! five instructions on a call without conditions; a role needs kill, errno and allow at once, and
+//! installing costs 2.5 µs an instruction. So programs are assembled here, one instruction a call,
+//! and the build compiles every rule group with seccompiler too and fails where the two disagree.
+//!
+//! A call is judged in this order, whatever the order in the file: kill rules, allow rules, errno
+//! rules, default. Calls of any ABI but x86-64 proper are killed before anything else (T-03).
+
+use std::collections::BTreeMap;
+
+/// One instruction, laid out as the kernel's `struct sock_filter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    pub code: u16,
+    pub jt: u8,
+    pub jf: u8,
+    pub k: u32,
+}
+
+/// What a filter answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    KillProcess,
+    Allow,
+    Errno(u16),
+    /// Only the fork-counting filter uses it; no rule file can.
+    #[allow(dead_code)]
+    Notify,
+}
+
+impl Action {
+    /// The value a filter returns for this action (`SECCOMP_RET_*`).
+    pub const fn code(self) -> u32 {
+        match self {
+            Action::KillProcess => 0x8000_0000,
+            Action::Allow => 0x7fff_0000,
+            Action::Errno(errno) => 0x0005_0000 | errno as u32,
+            Action::Notify => 0x7fc0_0000,
+        }
+    }
+}
+
+/// How an argument is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Equal to `value`.
+    Eq,
+    /// Not equal to `value`.
+    Ne,
+    /// `argument & mask == value`.
+    MaskedEq,
+    /// `argument & mask != 0`.
+    AnyBit,
+}
+
+/// One condition on one argument; `qword` compares all 64 bits, else the low 32, which is right for
+/// arguments that the kernel takes as `int` (comparing all 64 there would let high bits slip past).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Condition {
+    pub index: u8,
+    pub qword: bool,
+    pub op: Op,
+    pub value: u64,
+    pub mask: u64,
+}
+
+/// A call, the conditions that must all hold, and the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub number: u32,
+    pub conditions: Vec<Condition>,
+    pub action: Action,
+}
+
+pub const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+/// Bit of a call number that says x32.
+pub const X32_BIT: u32 = 0x4000_0000;
+
+const OFFSET_NUMBER: u32 = 0;
+const OFFSET_ARCH: u32 = 4;
+const OFFSET_ARGS: u32 = 16;
+
+const LD: u16 = 0x20;
+const AND: u16 = 0x54;
+const JA: u16 = 0x05;
+const JEQ: u16 = 0x15;
+const JGT: u16 = 0x25;
+const JGE: u16 = 0x35;
+const JSET: u16 = 0x45;
+const RET: u16 = 0x06;
+
+/// Why a program could not be assembled.
+#[derive(Debug, PartialEq, Eq)]
+pub enum AssembleError {
+    /// A conditional jump reaches 255 instructions at most.
+    JumpTooFar { from: usize, to: usize },
+    /// The rule can never apply, because an earlier one without conditions decides the call.
+    DeadRule { number: u32 },
+}
+
+impl std::fmt::Display for AssembleError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AssembleError::JumpTooFar { from, to } => {
+                write!(f, "jump from instruction {from} to {to} is too far: shorten the rule file")
+            }
+            AssembleError::DeadRule { number } => {
+                write!(f, "a rule of system call {number} can never apply: remove it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AssembleError {}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Label(usize);
+
+enum Piece {
+    Plain(Instruction),
+    Jump { code: u16, k: u32, yes: Label, no: Label },
+    Always(Label),
+}
+
+#[derive(Default)]
+struct Assembler {
+    pieces: Vec<Piece>,
+    labels: Vec<Option<usize>>,
+}
+
+impl Assembler {
+    fn label(&mut self) -> Label {
+        self.labels.push(None);
+        Label(self.labels.len() - 1)
+    }
+
+    fn here(&mut self, label: Label) {
+        self.labels[label.0] = Some(self.pieces.len());
+    }
+
+    fn load(&mut self, offset: u32) {
+        self.pieces.push(Piece::Plain(Instruction { code: LD, jt: 0, jf: 0, k: offset }));
+    }
+
+    fn and(&mut self, mask: u32) {
+        self.pieces.push(Piece::Plain(Instruction { code: AND, jt: 0, jf: 0, k: mask }));
+    }
+
+    fn answer(&mut self, action: Action) {
+        self.pieces.push(Piece::Plain(Instruction { code: RET, jt: 0, jf: 0, k: action.code() }));
+    }
+
+    fn jump(&mut self, code: u16, k: u32, yes: Label, no: Label) {
+        self.pieces.push(Piece::Jump { code, k, yes, no });
+    }
+
+    /// Jumps to `target` when the comparison holds, else goes on with the next instruction.
+    fn branch(&mut self, code: u16, k: u32, target: Label) {
+        let next = self.label();
+        self.jump(code, k, target, next);
+        self.here(next);
+    }
+
+    fn distance(&self, from: usize, label: Label) -> Result<usize, AssembleError> {
+        let to = self.labels[label.0].unwrap_or(usize::MAX);
+        to.checked_sub(from + 1).ok_or(AssembleError::JumpTooFar { from, to })
+    }
+
+    fn finish(self) -> Result<Vec<Instruction>, AssembleError> {
+        let mut program = Vec::with_capacity(self.pieces.len());
+        for (at, piece) in self.pieces.iter().enumerate() {
+            let short = |label: Label| {
+                let far = self.distance(at, label)?;
+                u8::try_from(far).map_err(|_| AssembleError::JumpTooFar { from: at, to: at + far })
+            };
+            program.push(match piece {
+                Piece::Plain(instruction) => *instruction,
+                Piece::Jump { code, k, yes, no } => {
+                    Instruction { code: *code, jt: short(*yes)?, jf: short(*no)?, k: *k }
+                }
+                Piece::Always(label) => {
+                    let k = self.distance(at, *label)? as u32;
+                    Instruction { code: JA, jt: 0, jf: 0, k }
+                }
+            });
+        }
+        Ok(program)
+    }
+}
+
+/// The answers at the end of a program, each once.
+#[derive(Default)]
+struct Answers(BTreeMap<Action, Label>);
+
+impl Answers {
+    fn label(&mut self, assembler: &mut Assembler, action: Action) -> Label {
+        *self.0.entry(action).or_insert_with(|| assembler.label())
+    }
+
+    fn place(self, assembler: &mut Assembler) {
+        for (action, label) in self.0 {
+            assembler.here(label);
+            assembler.answer(action);
+        }
+    }
+}
+
+/// Assembles one program. `check_arch` is off only for a filter that is always laid over another of
+/// ours which has the check (the worker's short one: the strictest answer of all filters wins).
+///
+/// Layout: architecture, number, the chain of comparisons, argument checks, answers. Every jump goes
+/// straight to an answer, so an undecided call costs no more than its comparisons.
+pub fn assemble(
+    rules: &[Rule],
+    default: Action,
+    check_arch: bool,
+) -> Result<Vec<Instruction>, AssembleError> {
+    let calls = group(rules)?;
+    let mut assembler = Assembler::default();
+    let mut answers = Answers::default();
+    if check_arch {
+        header(&mut assembler, &mut answers);
+    }
+    assembler.load(OFFSET_NUMBER);
+    if check_arch && default == Action::Allow {
+        // x32 numbers match no rule: where the default is kill they die of it, here they must be told.
+        let kill = answers.label(&mut assembler, Action::KillProcess);
+        assembler.branch(JGE, X32_BIT, kill);
+    }
+    let checks = chain(&calls, default, &mut assembler, &mut answers);
+    for (label, rules) in checks {
+        assembler.here(label);
+        arguments(rules, default, &mut assembler, &mut answers);
+    }
+    answers.place(&mut assembler);
+    assembler.finish()
+}
+
+fn header(assembler: &mut Assembler, answers: &mut Answers) {
+    assembler.load(OFFSET_ARCH);
+    let kill = answers.label(assembler, Action::KillProcess);
+    let next = assembler.label();
+    assembler.jump(JEQ, AUDIT_ARCH_X86_64, next, kill);
+    assembler.here(next);
+}
+
+/// Rules by call number, in the order of judgement, without dead ones.
+fn group(rules: &[Rule]) -> Result<BTreeMap<u32, Vec<&Rule>>, AssembleError> {
+    let mut calls: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
+    for rule in rules {
+        calls.entry(rule.number).or_default().push(rule);
+    }
+    for (number, rules) in &mut calls {
+        rules.sort_by_key(|rule| rule.action);
+        let last = rules.len() - 1;
+        if rules[..last].iter().any(|rule| rule.conditions.is_empty()) {
+            return Err(AssembleError::DeadRule { number: *number });
+        }
+    }
+    Ok(calls)
+}
+
+/// Emits the comparisons of the call number; returns the argument checks still to be placed.
+fn chain<'r>(
+    calls: &'r BTreeMap<u32, Vec<&'r Rule>>,
+    default: Action,
+    assembler: &mut Assembler,
+    answers: &mut Answers,
+) -> Vec<(Label, &'r [&'r Rule])> {
+    let mut checks: Vec<(Label, &[&Rule])> = Vec::new();
+    // First the calls with conditions: the kernel caches the answer of the others by number and does
+    // not run the program for them at all, so only these are ever hot (mprotect in a worker).
+    let mut spans: Vec<(u32, u32, Label)> = Vec::new();
+    for (number, rules) in calls.iter().filter(|(_, rules)| !rules[0].conditions.is_empty()) {
+        let same = checks.iter().find(|(_, placed)| same_checks(placed, rules)).map(|(label, _)| *label);
+        let label = same.unwrap_or_else(|| {
+            let label = assembler.label();
+            checks.push((label, rules.as_slice()));
+            label
+        });
+        spans.push((*number, *number, label));
+    }
+    let plain: Vec<(u32, Action)> = calls
+        .iter()
+        .filter(|(_, rules)| rules[0].conditions.is_empty())
+        .map(|(number, rules)| (*number, rules[0].action))
+        .collect();
+    for (first, last, action) in runs(&plain) {
+        let target = answers.label(assembler, action);
+        spans.push((first, last, target));
+    }
+    let default = answers.label(assembler, default);
+    let end = spans.len();
+    for (at, (first, last, target)) in spans.into_iter().enumerate() {
+        let next = if at + 1 == end { default } else { assembler.label() };
+        span(first, last, target, next, assembler);
+        if next != default {
+            assembler.here(next);
+        }
+    }
+    if end == 0 {
+        assembler.pieces.push(Piece::Always(default));
+    }
+    checks
+}
+
+/// Whether two calls are judged alike, so that one block serves both (mmap and mprotect).
+fn same_checks(one: &[&Rule], other: &[&Rule]) -> bool {
+    let parts = |rules: &[&Rule]| -> Vec<(Vec<Condition>, Action)> {
+        rules.iter().map(|rule| (rule.conditions.clone(), rule.action)).collect()
+    };
+    parts(one) == parts(other)
+}
+
+/// Compares the number with one run: three or more numbers cost two instructions.
+fn span(first: u32, last: u32, target: Label, next: Label, assembler: &mut Assembler) {
+    if last - first >= 2 {
+        let inside = assembler.label();
+        assembler.jump(JGE, first, inside, next);
+        assembler.here(inside);
+        assembler.jump(JGT, last, next, target);
+        return;
+    }
+    if last > first {
+        assembler.branch(JEQ, first, target);
+    }
+    assembler.jump(JEQ, last, target, next);
+}
+
+/// Neighbouring numbers with one answer, joined.
+fn runs(plain: &[(u32, Action)]) -> Vec<(u32, u32, Action)> {
+    let mut runs: Vec<(u32, u32, Action)> = Vec::new();
+    for (number, action) in plain {
+        match runs.last_mut() {
+            Some((_, last, same)) if *last + 1 == *number && same == action => *last = *number,
+            _ => runs.push((*number, *number, *action)),
+        }
+    }
+    runs
+}
+
+/// Emits the argument checks of one call. The accumulator holds the number no longer after this, so a
+/// block never returns to the chain.
+fn arguments(rules: &[&Rule], default: Action, assembler: &mut Assembler, answers: &mut Answers) {
+    let default = answers.label(assembler, default);
+    for (at, rule) in rules.iter().enumerate() {
+        let otherwise = match rules.get(at + 1) {
+            None => default,
+            // A rule without conditions ends the block: it is the answer of all that came before.
+            Some(next) if next.conditions.is_empty() => answers.label(assembler, next.action),
+            Some(_) => assembler.label(),
+        };
+        let target = answers.label(assembler, rule.action);
+        let Some((last, before)) = rule.conditions.split_last() else { return };
+        for condition in before {
+            let holds = assembler.label();
+            compare(condition, assembler, holds, otherwise);
+            assembler.here(holds);
+        }
+        compare(last, assembler, target, otherwise);
+        if assembler.labels[otherwise.0].is_none() && !answers.0.values().any(|label| *label == otherwise) {
+            assembler.here(otherwise);
+        }
+    }
+}
+
+fn compare(condition: &Condition, assembler: &mut Assembler, yes: Label, no: Label) {
+    let low = OFFSET_ARGS + 8 * u32::from(condition.index);
+    let halves = |value: u64| (value as u32, (value >> 32) as u32);
+    let (value_low, value_high) = halves(condition.value);
+    let (mask_low, mask_high) = halves(condition.mask);
+    let word = |assembler: &mut Assembler, offset: u32, mask: u32, value: u32, yes, no| {
+        assembler.load(offset);
+        match condition.op {
+            Op::Eq => assembler.jump(JEQ, value, yes, no),
+            Op::Ne => assembler.jump(JEQ, value, no, yes),
+            // "No bit of the mask" is one instruction less with JSET.
+            Op::MaskedEq if value == 0 => assembler.jump(JSET, mask, no, yes),
+            Op::MaskedEq => {
+                assembler.and(mask);
+                assembler.jump(JEQ, value, yes, no);
+            }
+            Op::AnyBit => assembler.jump(JSET, mask, yes, no),
+        }
+    };
+    if condition.qword {
+        let next = assembler.label();
+        match condition.op {
+            Op::Eq | Op::MaskedEq => word(assembler, low + 4, mask_high, value_high, next, no),
+            Op::Ne | Op::AnyBit => word(assembler, low + 4, mask_high, value_high, yes, next),
+        }
+        assembler.here(next);
+    }
+    word(assembler, low, mask_low, value_low, yes, no);
+}
+
+/// What the kernel hands to a filter.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    pub number: u32,
+    pub arch: u32,
+    pub args: [u64; 6],
+}
+
+impl Call {
+    fn word(&self, offset: u32) -> Option<u32> {
+        match offset {
+            OFFSET_NUMBER => Some(self.number),
+            OFFSET_ARCH => Some(self.arch),
+            _ => {
+                let at = offset.checked_sub(OFFSET_ARGS)?;
+                let argument = self.args.get(at as usize / 8)?;
+                Some(if at % 8 == 4 { (argument >> 32) as u32 } else { *argument as u32 })
+            }
+        }
+    }
+}
+
+/// Runs a program as the kernel would; `None` for a program the kernel would not have accepted.
+pub fn interpret(program: &[Instruction], call: &Call) -> Option<u32> {
+    let mut at = 0usize;
+    let mut accumulator = 0u32;
+    loop {
+        let instruction = program.get(at)?;
+        let (k, mut next) = (instruction.k, at + 1);
+        let holds = match instruction.code {
+            LD => {
+                accumulator = call.word(k)?;
+                None
+            }
+            AND => {
+                accumulator &= k;
+                None
+            }
+            JA => {
+                next += k as usize;
+                None
+            }
+            JEQ => Some(accumulator == k),
+            JGT => Some(accumulator > k),
+            JGE => Some(accumulator >= k),
+            JSET => Some(accumulator & k != 0),
+            RET => return Some(k),
+            _ => return None,
+        };
+        next += match holds {
+            Some(true) => usize::from(instruction.jt),
+            Some(false) => usize::from(instruction.jf),
+            None => 0,
+        };
+        at = next;
+    }
+}

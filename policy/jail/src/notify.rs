@@ -1,0 +1,174 @@
+//! Seccomp user notification of new processes: a command's forks wait for its keeper.
+//!
+//! [`install`] runs in the command, after the runner's filter and before exec; the listener goes to the
+//! keeper over a descriptor lane, and the keeper answers each fork: go on, or an errno. RLIMIT_NPROC
+//! counts the whole uid and nothing for uid 0, so this is what bounds a command's processes (T-06).
+//! The flags of `clone` are in registers, so letting the call continue after a look is not a race.
+//! A process can have one listener: whoever supervises more than forks must share this one.
+
+use crate::bpf::{self, Action, Condition, Op, Rule};
+use seccompiler::sock_filter;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum NotifyError {
+    #[error("cannot assemble the filter: {0}")]
+    Assemble(bpf::AssembleError),
+    #[error("the kernel refused a filter with a listener: {0}")]
+    Install(io::Error),
+    #[error("cannot receive a notification: {0}")]
+    Receive(io::Error),
+    #[error("cannot answer notification {id}: {source}")]
+    Answer { id: u64, source: io::Error },
+}
+
+/// The supervisor's end. Readable when a process waits; `POLLHUP` when no process is left under the filter.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+/// One process that wants to fork and waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Names the waiting call in the answer.
+    pub id: u64,
+    /// The thread that waits, in the listener's pid namespace.
+    pub pid: u32,
+    /// The system call.
+    pub number: i32,
+    pub args: [u64; 6],
+}
+
+const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
+const NEW_LISTENER: libc::c_ulong = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+
+// linux/seccomp.h; libc has the structs.
+const NOTIF_RECV: libc::c_ulong = 0xc050_2100;
+const NOTIF_SEND: libc::c_ulong = 0xc018_2101;
+const NOTIF_ID_VALID: libc::c_ulong = 0x4008_2102;
+const FLAG_CONTINUE: u32 = 1;
+
+/// Puts the calling, single-threaded process under the filter and returns the listener. Needs no_new_privs. The
+/// call after this that forks waits until somebody answers, so hand the listener on and do not fork here.
+///
+/// The listener must not survive into the command: it is close-on-exec.
+pub fn install() -> Result<Listener, NotifyError> {
+    let program = program().map_err(NotifyError::Assemble)?;
+    // Killable while the keeper looks: else a fork that is interrupted by a signal is asked for again and again.
+    match set_filter(&program, NEW_LISTENER | WAIT_KILLABLE_RECV) {
+        Err(old) if old.raw_os_error() == Some(libc::EINVAL) => set_filter(&program, NEW_LISTENER),
+        answer => answer,
+    }
+    .map(Listener)
+    .map_err(NotifyError::Install)
+}
+
+fn program() -> Result<Vec<sock_filter>, bpf::AssembleError> {
+    let rule = |number: i64, conditions| Rule { number: number as u32, conditions, action: Action::Notify };
+    // Its flags lie in memory, where a look and the call are two things: programs fall back on clone.
+    let no_clone3 = Rule {
+        number: libc::SYS_clone3 as u32,
+        conditions: vec![],
+        action: Action::Errno(libc::ENOSYS as u16),
+    };
+    let no_thread = Condition {
+        index: 0,
+        qword: false,
+        op: Op::MaskedEq,
+        value: 0,
+        mask: libc::CLONE_THREAD as u64,
+    };
+    let rules = [
+        rule(libc::SYS_fork, vec![]),
+        rule(libc::SYS_vfork, vec![]),
+        rule(libc::SYS_clone, vec![no_thread]),
+        no_clone3,
+    ];
+    let program = bpf::assemble(&rules, Action::Allow, true)?;
+    Ok(program.iter().map(|i| sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect())
+}
+
+fn set_filter(program: &[sock_filter], flags: libc::c_ulong) -> io::Result<OwnedFd> {
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: the kernel copies `len` instructions from the slice, which lives through the call; sock_filter is
+    // laid out as the kernel's.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
+    let number = i32::try_from(answer).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    if number < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: with NEW_LISTENER the answer is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+impl Listener {
+    /// Takes the next waiting call; `None` where it vanished meanwhile (its process was killed), or on a signal.
+    pub fn receive(&self) -> Result<Option<Notice>, NotifyError> {
+        // SAFETY: all-zero is a valid value of this plain struct, and what the kernel demands.
+        let mut notice: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+        // SAFETY: the kernel writes one seccomp_notif, whose size is part of the request number.
+        let answer = unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIF_RECV, &raw mut notice) };
+        if answer != 0 {
+            let source = io::Error::last_os_error();
+            return match source.raw_os_error() {
+                Some(libc::ENOENT | libc::EINTR) => Ok(None),
+                _ => Err(NotifyError::Receive(source)),
+            };
+        }
+        Ok(Some(Notice { id: notice.id, pid: notice.pid, number: notice.data.nr, args: notice.data.args }))
+    }
+
+    /// Whether the call still waits: a pid read from a notice may have been used again by now.
+    pub fn is_waiting(&self, id: u64) -> bool {
+        // SAFETY: the kernel reads one u64.
+        unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIF_ID_VALID, &raw const id) == 0 }
+    }
+
+    /// Lets the call go on. `false` where nobody waits any more.
+    pub fn proceed(&self, id: u64) -> Result<bool, NotifyError> {
+        self.answer(id, 0, FLAG_CONTINUE)
+    }
+
+    /// Answers the call with an errno (EAGAIN is what fork promises where there is no room). `false` where nobody waits
+    /// any more.
+    pub fn refuse(&self, id: u64, errno: i32) -> Result<bool, NotifyError> {
+        self.answer(id, -errno.abs(), 0)
+    }
+
+    fn answer(&self, id: u64, error: i32, flags: u32) -> Result<bool, NotifyError> {
+        let answer = libc::seccomp_notif_resp { id, val: 0, error, flags };
+        // SAFETY: the kernel reads one seccomp_notif_resp, whose size is part of the request number.
+        let sent = unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIF_SEND, &raw const answer) };
+        if sent == 0 {
+            return Ok(true);
+        }
+        let source = io::Error::last_os_error();
+        match source.raw_os_error() {
+            Some(libc::ENOENT) => Ok(false),
+            _ => Err(NotifyError::Answer { id, source }),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Listener {
+    fn from(descriptor: OwnedFd) -> Self {
+        Listener(descriptor)
+    }
+}
+
+impl From<Listener> for OwnedFd {
+    fn from(listener: Listener) -> Self {
+        listener.0
+    }
+}
