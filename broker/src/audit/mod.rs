@@ -15,7 +15,8 @@
 //! **The promise.** No begin record, no effect; no end record, no further calls ([`AuditLog::poisoned`]). For every call in flight
 //! the space of its end record is allocated before its begin record is written (T-09).
 //!
-//! System calls of a locked-down writer: `write`, `fallocate`, `ftruncate`, `fdatasync`, `fsync`, `flock`, `prlimit64` (reading),
+//! **After lock-down** a writer needs, beneath its directory, Landlock's read-file, read-dir, write-file, make-reg, remove-file and
+//! truncate (space ahead is given back by `ftruncate`, whose right is fixed when the segment is opened). Its system calls: `write`, `fallocate`, `ftruncate`, `fdatasync`, `fsync`, `flock`, `prlimit64` (reading),
 //! `clock_gettime`, and for rotation `openat` beneath the directory, `newfstatat`, `fcntl`, `getdents64`, `pread64`, `unlinkat`,
 //! `getrandom`; with a mirror `poll` and `sendto`.
 

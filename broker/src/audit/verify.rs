@@ -70,7 +70,7 @@ pub fn verify_segment(
         faults: fault.into_iter().collect(),
         ..Report::default()
     };
-    if segment.state != SegmentState::Live && !segment.rotated {
+    if segment.has_unknown_calls() && !segment.rotated {
         report.unknown.extend(
             segment
                 .open_calls
@@ -146,7 +146,7 @@ impl DirectoryCheck<'_> {
         if segment.rotated {
             let open = open.into_iter().map(|call| (call.seq, call)).collect();
             self.carried.insert(name.to_owned(), open);
-        } else if segment.state != SegmentState::Live {
+        } else if segment.has_unknown_calls() {
             self.report
                 .unknown
                 .extend(open.iter().map(|call| (name.to_owned(), call.clone())));

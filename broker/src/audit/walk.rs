@@ -53,6 +53,14 @@ pub struct SegmentReport {
     pub(super) expected_found: bool,
 }
 
+impl SegmentReport {
+    /// Whether open calls are of unknown outcome: not those of a broker still at work, and not those of a
+    /// segment that could not be read to its end.
+    pub(super) fn has_unknown_calls(&self) -> bool {
+        !matches!(self.state, SegmentState::Live | SegmentState::Bad)
+    }
+}
+
 /// Reads a segment. `open` are the calls in flight that it took over, `None` when they are not known.
 pub(super) fn walk(
     dir: &AuditDirectory,

@@ -221,25 +221,36 @@ fn rotation_by_age_and_by_hand() {
 }
 
 #[test]
-fn a_failed_rotation_leaves_the_old_segment_in_use() {
+fn rotation_needs_the_descriptor_and_no_path() {
     let place = Place::new();
     let mut log = place.log();
     call(&mut log, "before");
-    if nix::unistd::geteuid().is_root() {
-        // Root writes through any mode: take the directory itself away.
-        fs::rename(&place.0, place.0.with_extension("gone")).unwrap();
-        fs::create_dir(&place.0).unwrap();
-    }
-    // The descriptor still leads to the moved directory: rotation goes on working, path or no path.
+    let moved = place.0.with_extension("moved");
+    fs::rename(&place.0, &moved).unwrap();
     log.rotate().unwrap();
     call(&mut log, "after");
     log.close().unwrap();
-    if nix::unistd::geteuid().is_root() {
-        fs::remove_dir(&place.0).unwrap();
-        fs::rename(place.0.with_extension("gone"), &place.0).unwrap();
-    }
+    fs::rename(&moved, &place.0).unwrap();
     assert!(place.verify().is_intact());
     assert_eq!(place.segments().len(), 2);
+}
+
+#[test]
+fn a_failed_rotation_leaves_the_old_segment_in_use() {
+    let place = Place::new();
+    let dir = open_directory(&place.0.join("short-lived")).unwrap();
+    let mut log = open_log(&place.0.join("short-lived"), |_| {}).unwrap();
+    let flying = log.begin(&act("task-1", Value::Null)).unwrap();
+    let before = log.head();
+    // In a directory that was removed nothing can be created, not even by root.
+    fs::remove_dir_all(place.0.join("short-lived")).unwrap();
+    assert!(matches!(log.rotate(), Err(AuditError::Create { .. })));
+    drop(dir);
+    assert_eq!(log.head(), before);
+    assert!(log.poisoned().is_none());
+    log.end(flying, &EndRecord::default()).unwrap();
+    call(&mut log, "after");
+    assert_eq!(log.close().unwrap().segment, before.segment);
 }
 
 #[test]
