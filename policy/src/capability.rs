@@ -59,10 +59,17 @@ pub fn pattern_matches(pattern: &str, capability: &str) -> bool {
     let capability = canonical(capability);
     let mut pieces = pattern.split('*');
     let first = pieces.next().unwrap_or_default();
-    let Some(mut rest) = capability.strip_prefix(first) else { return false };
-    let Some(last) = pieces.next_back() else { return rest.is_empty() };
+    let Some(mut rest) = capability.strip_prefix(first) else {
+        return false;
+    };
+    let Some(last) = pieces.next_back() else {
+        return rest.is_empty();
+    };
     for piece in pieces {
-        match rest.find(piece).and_then(|at| rest.get(at.saturating_add(piece.len())..)) {
+        match rest
+            .find(piece)
+            .and_then(|at| rest.get(at.saturating_add(piece.len())..))
+        {
             Some(after) => rest = after,
             None => return false,
         }
@@ -85,7 +92,10 @@ mod tests {
             ("*.r*e", "fs.rename"),
             ("browser.*.click", "browser.element.click"),
         ] {
-            assert!(pattern_matches(pattern, capability), "{pattern} {capability}");
+            assert!(
+                pattern_matches(pattern, capability),
+                "{pattern} {capability}"
+            );
         }
         for (pattern, capability) in [
             ("proc.spawn", "proc.spawned"),
@@ -95,7 +105,10 @@ mod tests {
             ("a*a", "a"),
             ("", "fs.rename"),
         ] {
-            assert!(!pattern_matches(pattern, capability), "{pattern} {capability}");
+            assert!(
+                !pattern_matches(pattern, capability),
+                "{pattern} {capability}"
+            );
         }
     }
 }

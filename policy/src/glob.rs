@@ -19,9 +19,13 @@ pub enum GlobError {
     Empty,
     #[error("a glob has at most {GLOB_MAX_BYTES} bytes and {COMPONENTS_MAX} components")]
     TooLong,
-    #[error("`{0}` mixes `**` with other characters; write it as a component of its own, as in `**/*.pem`")]
+    #[error(
+        "`{0}` mixes `**` with other characters; write it as a component of its own, as in `**/*.pem`"
+    )]
     MixedAnyDepth(String),
-    #[error("`{0}` is no component of a glob: write paths from the workspace's root, without `.`, `..` or `//`")]
+    #[error(
+        "`{0}` is no component of a glob: write paths from the workspace's root, without `.`, `..` or `//`"
+    )]
     Component(String),
     #[error("a leading `!` has no meaning here: deny always wins, and nothing is taken back")]
     Negation,
@@ -34,7 +38,10 @@ enum Component {
     /// `**`
     AnyDepth,
     Literal(String),
-    Pattern { text: String, matcher: GlobMatcher },
+    Pattern {
+        text: String,
+        matcher: GlobMatcher,
+    },
 }
 
 impl Component {
@@ -43,18 +50,26 @@ impl Component {
             "**" => return Ok(Component::AnyDepth),
             "" | "." | ".." => return Err(GlobError::Component(text.to_owned())),
             _ if text.contains("**") => return Err(GlobError::MixedAnyDepth(text.to_owned())),
-            _ if text.contains('\0') => return Err(GlobError::Component(text.escape_debug().to_string())),
+            _ if text.contains('\0') => {
+                return Err(GlobError::Component(text.escape_debug().to_string()));
+            }
             _ if !text.contains(['*', '?', '[', ']', '{', '}', '\\']) => {
                 return Ok(Component::Literal(text.to_owned()));
             }
             _ => {}
         }
-        let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build();
+        let glob = GlobBuilder::new(text)
+            .literal_separator(true)
+            .backslash_escape(true)
+            .build();
         let glob = glob.map_err(|error| GlobError::Pattern {
             component: text.to_owned(),
             reason: error.kind().to_string(),
         })?;
-        Ok(Component::Pattern { text: text.to_owned(), matcher: glob.compile_matcher() })
+        Ok(Component::Pattern {
+            text: text.to_owned(),
+            matcher: glob.compile_matcher(),
+        })
     }
 
     fn text(&self) -> String {
@@ -103,18 +118,29 @@ impl Glob {
         if inner.len() > GLOB_MAX_BYTES || inner.split('/').count() > COMPONENTS_MAX {
             return Err(GlobError::TooLong);
         }
-        let components = inner.split('/').map(Component::parse).collect::<Result<_, _>>()?;
+        let components = inner
+            .split('/')
+            .map(Component::parse)
+            .collect::<Result<_, _>>()?;
         Ok(Glob { components })
     }
 
     /// The glob that covers one path, taken literally, and all beneath it.
     pub(crate) fn exactly(path: &str) -> Glob {
-        Glob { components: names(path).map(|name| Component::Literal(name.to_owned())).collect() }
+        Glob {
+            components: names(path)
+                .map(|name| Component::Literal(name.to_owned()))
+                .collect(),
+        }
     }
 
     /// The glob's text, from the workspace's root, without a leading slash.
     pub fn text(&self) -> String {
-        self.components.iter().map(Component::text).collect::<Vec<_>>().join("/")
+        self.components
+            .iter()
+            .map(Component::text)
+            .collect::<Vec<_>>()
+            .join("/")
     }
 
     /// Whether the glob matches this path or a directory above it. The root is the empty path.
@@ -134,20 +160,26 @@ impl Glob {
     /// them covers `x`. A directory that is itself covered gives `**`.
     pub fn from_inside(&self, directory: &str) -> Vec<Glob> {
         if self.covers(directory) {
-            return vec![Glob { components: vec![Component::AnyDepth] }];
+            return vec![Glob {
+                components: vec![Component::AnyDepth],
+            }];
         }
         self.remainders(directory)
             .into_iter()
             .filter_map(|at| self.components.get(at..))
             .filter(|rest| !rest.is_empty())
-            .map(|rest| Glob { components: rest.to_vec() })
+            .map(|rest| Glob {
+                components: rest.to_vec(),
+            })
             .collect()
     }
 
     /// The glob with a directory's literal path before it: what covered `x` covers `directory/x`.
     pub fn beneath(&self, directory: &str) -> Glob {
         let before = names(directory).map(|name| Component::Literal(name.to_owned()));
-        Glob { components: before.chain(self.components.iter().cloned()).collect() }
+        Glob {
+            components: before.chain(self.components.iter().cloned()).collect(),
+        }
     }
 
     /// Whether something beneath `directory` is covered *because* of the directory's own name, so that renaming it away
@@ -156,7 +188,10 @@ impl Glob {
     pub fn pins_directory(&self, directory: &str) -> bool {
         let floating = usize::from(matches!(self.components.first(), Some(Component::AnyDepth)));
         self.covers(directory)
-            || self.remainders(directory).into_iter().any(|at| at > floating && at < self.components.len())
+            || self
+                .remainders(directory)
+                .into_iter()
+                .any(|at| at > floating && at < self.components.len())
             || (floating == 0 && self.remainders(directory).contains(&0))
     }
 
@@ -173,7 +208,10 @@ impl Glob {
             .filter(|at| matches!(self.components.get(**at), Some(Component::AnyDepth)))
             .map(|at| at.saturating_add(1))
             .collect();
-        states.into_iter().filter(|at| !skipped.contains(at)).collect()
+        states
+            .into_iter()
+            .filter(|at| !skipped.contains(at))
+            .collect()
     }
 
     /// One name further: the set of places in the glob after it.
@@ -201,7 +239,9 @@ impl Glob {
         let mut at = 0;
         while let Some(state) = states.get(at).copied() {
             let after = state.saturating_add(1);
-            if matches!(self.components.get(state), Some(Component::AnyDepth)) && after < self.components.len() {
+            if matches!(self.components.get(state), Some(Component::AnyDepth))
+                && after < self.components.len()
+            {
                 states.push(after);
             }
             at = at.saturating_add(1);
@@ -248,8 +288,14 @@ impl PathRule {
 
 /// What runs later outside the jail if it is written inside: version control hooks, shells and editors that obey files
 /// of a folder merely entered or opened (T-03, T-07).
-pub const RUN_LATER_GLOBS: [&str; 6] =
-    ["**/.git/config*", "**/.git/hooks/**", "**/.envrc", "**/.vscode/**", "**/.idea/**", "**/.cargo/config*"];
+pub const RUN_LATER_GLOBS: [&str; 6] = [
+    "**/.git/config*",
+    "**/.git/hooks/**",
+    "**/.envrc",
+    "**/.vscode/**",
+    "**/.idea/**",
+    "**/.cargo/config*",
+];
 
 #[cfg(test)]
 mod tests {
@@ -262,14 +308,42 @@ mod tests {
     #[test]
     fn a_glob_covers_what_it_names_and_no_neighbour() {
         for (pattern, covered, free) in [
-            ("**/.env", &[".env", "a/.env", "a/b/.env", "a/.env/inside"][..], &["env", "a/.envs", "x.env"][..]),
-            ("Makefile", &["Makefile", "Makefile/x"], &["sub/Makefile", "makefile", "Makefile2"]),
+            (
+                "**/.env",
+                &[".env", "a/.env", "a/b/.env", "a/.env/inside"][..],
+                &["env", "a/.envs", "x.env"][..],
+            ),
+            (
+                "Makefile",
+                &["Makefile", "Makefile/x"],
+                &["sub/Makefile", "makefile", "Makefile2"],
+            ),
             ("/Makefile/", &["Makefile"], &["sub/Makefile"]),
-            (".cargo/config*", &[".cargo/config", ".cargo/config.toml"], &[".cargo", "a/.cargo/config", ".cargo/x"]),
-            ("**/.git/hooks/**", &[".git/hooks/a", "x/.git/hooks/a/b"], &[".git/hooks", ".git", "hooks/a"]),
-            ("**/*.pem", &["k.pem", "a/b/k.pem", ".pem"], &["k.pem2", "pem"]),
-            ("a/**/b", &["a/b", "a/x/b", "a/x/y/b/c"], &["a", "b", "x/a/b"]),
-            ("s?cret[0-9]", &["secret1", "sxcret0/a"], &["secret", "secret10"]),
+            (
+                ".cargo/config*",
+                &[".cargo/config", ".cargo/config.toml"],
+                &[".cargo", "a/.cargo/config", ".cargo/x"],
+            ),
+            (
+                "**/.git/hooks/**",
+                &[".git/hooks/a", "x/.git/hooks/a/b"],
+                &[".git/hooks", ".git", "hooks/a"],
+            ),
+            (
+                "**/*.pem",
+                &["k.pem", "a/b/k.pem", ".pem"],
+                &["k.pem2", "pem"],
+            ),
+            (
+                "a/**/b",
+                &["a/b", "a/x/b", "a/x/y/b/c"],
+                &["a", "b", "x/a/b"],
+            ),
+            (
+                "s?cret[0-9]",
+                &["secret1", "sxcret0/a"],
+                &["secret", "secret10"],
+            ),
             ("{a,b}.txt", &["a.txt", "b.txt"], &["c.txt"]),
             ("**", &["a", "a/b"], &[""]),
             ("*", &["a", ".hidden", "a/b"], &[""]),
@@ -285,7 +359,10 @@ mod tests {
 
     #[test]
     fn globs_that_would_not_do_what_they_seem_to() {
-        for text in ["", "/", "!x", "a//b", "./a", "../a", "a/..", "**.pem", "a**", "[a", "{a", "{a/b,c}", "a\0b"] {
+        for text in [
+            "", "/", "!x", "a//b", "./a", "../a", "a/..", "**.pem", "a**", "[a", "{a", "{a/b,c}",
+            "a\0b",
+        ] {
             assert!(Glob::parse(text).is_err(), "{text:?}");
         }
         assert!(Glob::parse(&"a/".repeat(65)).is_err());
@@ -307,7 +384,18 @@ mod tests {
         ] {
             let whole = glob(pattern);
             let inside = whole.from_inside(directory);
-            for path in [".env", "x", "b", "a/b", "secret/k", "n.txt", "hooks/a", "hooks", "z/b", "deep/.env"] {
+            for path in [
+                ".env",
+                "x",
+                "b",
+                "a/b",
+                "secret/k",
+                "n.txt",
+                "hooks/a",
+                "hooks",
+                "z/b",
+                "deep/.env",
+            ] {
                 assert_eq!(
                     whole.covers(&format!("{directory}/{path}")),
                     inside.iter().any(|each| each.covers(path)),
@@ -330,16 +418,26 @@ mod tests {
         for (pattern, pinned, free) in [
             ("**/.env", &[".env"][..], &["a", "a/b"][..]),
             ("**/.vscode/**", &[".vscode", "a/.vscode"], &["vscode", "a"]),
-            ("**/.git/hooks/**", &[".git", ".git/hooks", "x/.git"], &["x", "hooks"]),
+            (
+                "**/.git/hooks/**",
+                &[".git", ".git/hooks", "x/.git"],
+                &["x", "hooks"],
+            ),
             ("a/b/c", &["a", "a/b", "a/b/c"], &["b", "a/c", "x"]),
             ("a/**/c", &["a", "a/x"], &["x"]),
             ("a/*/**", &["a", "a/q"], &["q"]),
         ] {
             for directory in pinned {
-                assert!(glob(pattern).pins_directory(directory), "{pattern} should pin {directory}");
+                assert!(
+                    glob(pattern).pins_directory(directory),
+                    "{pattern} should pin {directory}"
+                );
             }
             for directory in free {
-                assert!(!glob(pattern).pins_directory(directory), "{pattern} should leave {directory}");
+                assert!(
+                    !glob(pattern).pins_directory(directory),
+                    "{pattern} should leave {directory}"
+                );
             }
         }
     }

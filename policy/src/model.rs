@@ -249,7 +249,12 @@ pub struct Input {
 /// `[llm]`: one endpoint, and no other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Llm {
-    Endpoint { provider: LlmProvider, base_url: String, model: String, secret: Option<String> },
+    Endpoint {
+        provider: LlmProvider,
+        base_url: String,
+        model: String,
+        secret: Option<String>,
+    },
     /// Answers from a recording; reaches nothing.
     Replay { file: PathBuf },
 }

@@ -11,18 +11,35 @@ use std::path::{Component, Path, PathBuf};
 use crate::limits::{LimitKey, LimitUnit, Limits};
 use crate::model::{Policy, Scope};
 use crate::seed_config;
-pub(crate) use files::{is_command_name, is_env_name, is_sha256, sha256_text};
+pub(crate) use files::{is_command_name, is_env_name, sha256_text};
 pub(crate) use helpers::is_http_url;
 
 use crate::source::{self, Format, Node, Position, SourceError, Table, Value, nearest};
 
 const POLICY_KEYS: &[&str] = &[
-    "version", "limits", "fs", "proc", "net", "browser", "input", "llm", "secret", "approval", "audit", "isolation", "tools",
+    "version",
+    "limits",
+    "fs",
+    "proc",
+    "net",
+    "browser",
+    "input",
+    "llm",
+    "secret",
+    "approval",
+    "audit",
+    "isolation",
+    "tools",
 ];
 
 impl Policy {
     /// Parses a policy. `file` is the name for messages, `base` the absolute directory its relative paths start from.
-    pub fn parse(text: &str, format: Format, file: &str, base: &Path) -> Result<Policy, SourceError> {
+    pub fn parse(
+        text: &str,
+        format: Format,
+        file: &str,
+        base: &Path,
+    ) -> Result<Policy, SourceError> {
         let root = source::read(text, format, file)?;
         let Value::Table(entries) = &root.value else {
             return Err(SourceError::new(file, root.at, "expected keys and values"));
@@ -52,7 +69,9 @@ impl<'a> Reader<'a> {
             Some(1) => {}
             Some(other) => {
                 let message = format!("version {other} is not known; this warden reads version 1");
-                return Err(table.wrong("version", message).suggesting(Some("version = 1")));
+                return Err(table
+                    .wrong("version", message)
+                    .suggesting(Some("version = 1")));
             }
             None => return Err(table.missing("version")),
         }
@@ -83,13 +102,15 @@ impl<'a> Reader<'a> {
         &self,
         table: &Table<'a>,
         section: &'static str,
-        section_keys: &'static [&'static str],
-        key: &'static str,
+        section_keys: &'static [&'static str; 1],
         name: &'static str,
         keys: &'static [&'static str],
     ) -> Result<Vec<Table<'a>>, SourceError> {
-        let Some(node) = table.node(section) else { return Ok(Vec::new()) };
+        let Some(node) = table.node(section) else {
+            return Ok(Vec::new());
+        };
         let section = Table::open(self.file, section, node, section_keys)?;
+        let [key] = section_keys;
         self.list_of_tables(&section, key, name, keys)
     }
 
@@ -101,16 +122,28 @@ impl<'a> Reader<'a> {
         keys: &'static [&'static str],
     ) -> Result<Vec<Table<'a>>, SourceError> {
         match table.node(key) {
-            Some(Node { value: Value::Table(_), at }) => {
+            Some(Node {
+                value: Value::Table(_),
+                at,
+            }) => {
                 let message = format!("`{key}` is a list of tables; write {name}");
                 Err(SourceError::new(self.file, *at, message).suggesting(Some(name)))
             }
-            _ => table.list(key)?.iter().map(|node| Table::open(self.file, name, node, keys)).collect(),
+            _ => table
+                .list(key)?
+                .iter()
+                .map(|node| Table::open(self.file, name, node, keys))
+                .collect(),
         }
     }
 
     /// A path of the file, made absolute against the base and freed of `.` and `..`, by text alone.
-    pub(crate) fn path(&self, table: &Table<'_>, key: &str, text: &str) -> Result<PathBuf, SourceError> {
+    pub(crate) fn path(
+        &self,
+        table: &Table<'_>,
+        key: &str,
+        text: &str,
+    ) -> Result<PathBuf, SourceError> {
         resolve(self.base, text).map_err(|reason| table.wrong(key, format!("`{key}`: {reason}")))
     }
 
@@ -129,7 +162,10 @@ impl<'a> Reader<'a> {
         let message = if declared.is_empty() {
             format!("there is no {kind} `{shown}`; none is declared")
         } else {
-            format!("there is no {kind} `{shown}`; declared are {}", declared.join(", "))
+            format!(
+                "there is no {kind} `{shown}`; declared are {}",
+                declared.join(", ")
+            )
         };
         Err(SourceError::new(self.file, at, message).suggesting(nearest(name, declared)))
     }
@@ -138,8 +174,19 @@ impl<'a> Reader<'a> {
 /// Reads `[limits]`, of a policy or of a manifest.
 pub(crate) fn read_limits(file: &str, node: &Node) -> Result<Limits, SourceError> {
     const KEYS: &[&str] = &[
-        "steps", "wall", "fuel", "memory", "output", "fs_ops", "fs_written", "processes", "net_requests", "net_bytes",
-        "browser_actions", "llm_calls", "llm_tokens",
+        "steps",
+        "wall",
+        "fuel",
+        "memory",
+        "output",
+        "fs_ops",
+        "fs_written",
+        "processes",
+        "net_requests",
+        "net_bytes",
+        "browser_actions",
+        "llm_calls",
+        "llm_tokens",
     ];
     let table = Table::open(file, "[limits]", node, KEYS)?;
     let mut limits = Limits::default();
@@ -190,7 +237,10 @@ pub(crate) fn refuse_doubles<'n>(
     let mut seen: Vec<(&str, Position)> = Vec::new();
     for (name, at) in names {
         if let Some((_, first)) = seen.iter().find(|(each, _)| *each == name) {
-            let message = format!("duplicate {kind} `{name}`; the first is on line {}", first.line);
+            let message = format!(
+                "duplicate {kind} `{name}`; the first is on line {}",
+                first.line
+            );
             return Err(SourceError::new(file, at, message));
         }
         seen.push((name, at));

@@ -7,7 +7,9 @@ use crate::glob::{Glob, PathRule, RUN_LATER_GLOBS, RuleKind};
 use crate::model::{Access, Layer, Policy, Scope, Workspace};
 
 pub(super) fn combine(layers: &[(Layer, Policy)]) -> Result<Vec<EffectiveWorkspace>, WidenError> {
-    let Some((own_layer, own)) = file_layers(layers).next_back() else { return Ok(Vec::new()) };
+    let Some((own_layer, own)) = file_layers(layers).next_back() else {
+        return Ok(Vec::new());
+    };
     let mut result = Vec::new();
     for workspace in own.workspaces.iter().flatten() {
         result.push(combine_one(layers, own_layer, own, workspace)?);
@@ -37,7 +39,11 @@ fn combine_one(
     if workspace.path.to_str().is_none() {
         // A rule could not be carried over to a path that has no text.
         let reason = format!("the path {} is not UTF-8", workspace.path.display());
-        return Err(WidenError { request: narrowed.rule, ceiling: DEFAULT_DENY.to_owned(), reason });
+        return Err(WidenError {
+            request: narrowed.rule,
+            ceiling: DEFAULT_DENY.to_owned(),
+            reason,
+        });
     }
     // Flags say a path and a mode; what else holds there the policy above them says.
     let bare_request = own.scope == Scope::Request && file_layers(layers).count() > 1;
@@ -56,7 +62,13 @@ fn combine_one(
         }
         let with_built_in = layer != own_layer || !bare_request;
         for other in policy.workspaces.iter().flatten() {
-            carry_rules(layer, other, &narrowed.path, with_built_in, &mut narrowed.rules);
+            carry_rules(
+                layer,
+                other,
+                &narrowed.path,
+                with_built_in,
+                &mut narrowed.rules,
+            );
         }
     }
     Ok(narrowed)
@@ -64,7 +76,11 @@ fn combine_one(
 
 /// The workspace of a layer that decides about a path: the one that holds it most closely.
 pub(crate) fn closest<'p>(policy: &'p Policy, path: &Path) -> Option<&'p Workspace> {
-    let holds = policy.workspaces.iter().flatten().filter(|workspace| path.starts_with(&workspace.path));
+    let holds = policy
+        .workspaces
+        .iter()
+        .flatten()
+        .filter(|workspace| path.starts_with(&workspace.path));
     holds.max_by_key(|workspace| (workspace.path.components().count(), workspace.access))
 }
 
@@ -74,29 +90,56 @@ fn ceiling_of<'p>(
     workspace: &Workspace,
     request: &str,
 ) -> Result<&'p Workspace, WidenError> {
-    let widens = |ceiling: String, reason: String| WidenError { request: request.to_owned(), ceiling, reason };
+    let widens = |ceiling: String, reason: String| WidenError {
+        request: request.to_owned(),
+        ceiling,
+        reason,
+    };
     let shown = workspace.path.display();
     let Some(above) = closest(policy, &workspace.path) else {
         let reason = format!("{shown} lies in no workspace of {}", policy.file);
         return Err(widens(format!("{}:{DEFAULT_DENY}", layer.name()), reason));
     };
     if workspace.access > above.access {
-        let reason = format!("{shown} is asked for {}, and is {} there", workspace.access.name(), above.access.name());
-        return Err(widens(format!("{}.access", workspace_rule(layer, above)), reason));
+        let reason = format!(
+            "{shown} is asked for {}, and is {} there",
+            workspace.access.name(),
+            above.access.name()
+        );
+        return Err(widens(
+            format!("{}.access", workspace_rule(layer, above)),
+            reason,
+        ));
     }
     Ok(above)
 }
 
 /// Adds the rules that `other` has for paths of the workspace at `root`: all that could match there, rewritten to start at
 /// `root`. A workspace read-only within a writable one stays so, by whichever label it is reached (T-01).
-fn carry_rules(layer: Layer, other: &Workspace, root: &Path, with_built_in: bool, rules: &mut Vec<PathRule>) {
+fn carry_rules(
+    layer: Layer,
+    other: &Workspace,
+    root: &Path,
+    with_built_in: bool,
+    rules: &mut Vec<PathRule>,
+) {
     let id = workspace_rule(layer, other);
     let mut add = |id: String, kind: RuleKind, glob: Glob| {
-        rules.push(PathRule { layer, id, kind, glob });
+        rules.push(PathRule {
+            layer,
+            id,
+            kind,
+            glob,
+        });
     };
     // A path without text is refused before: both of these are then exact.
     let inside = root.strip_prefix(&other.path).ok().and_then(Path::to_str);
-    let beneath = other.path.strip_prefix(root).ok().and_then(Path::to_str).filter(|_| other.path != root);
+    let beneath = other
+        .path
+        .strip_prefix(root)
+        .ok()
+        .and_then(Path::to_str)
+        .filter(|_| other.path != root);
     let place = |glob: &Glob| match (inside, beneath) {
         (Some(directory), _) => glob.from_inside(directory),
         (None, Some(directory)) => vec![glob.beneath(directory)],
@@ -109,17 +152,29 @@ fn carry_rules(layer: Layer, other: &Workspace, root: &Path, with_built_in: bool
     }
     for (index, glob) in other.deny_write.iter().enumerate() {
         for placed in place(glob) {
-            add(format!("{id}.deny_write[{index}]"), RuleKind::DenyWrite, placed);
+            add(
+                format!("{id}.deny_write[{index}]"),
+                RuleKind::DenyWrite,
+                placed,
+            );
         }
     }
     if with_built_in && other.access == Access::ReadWrite && !other.allow_run_later {
         for (index, text) in RUN_LATER_GLOBS.iter().enumerate() {
             for placed in Glob::parse(text).iter().flat_map(place) {
-                add(format!("{id}.deny_write.builtin[{index}]"), RuleKind::DenyWrite, placed);
+                add(
+                    format!("{id}.deny_write.builtin[{index}]"),
+                    RuleKind::DenyWrite,
+                    placed,
+                );
             }
         }
     }
     if let (Access::ReadOnly, Some(directory)) = (other.access, beneath) {
-        add(format!("{id}.access"), RuleKind::DenyWrite, Glob::exactly(directory));
+        add(
+            format!("{id}.access"),
+            RuleKind::DenyWrite,
+            Glob::exactly(directory),
+        );
     }
 }

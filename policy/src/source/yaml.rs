@@ -16,13 +16,20 @@ const ALIASES_MAX: usize = 64;
 
 pub(super) fn read(text: &str, file: &str) -> Result<Node, SourceError> {
     // A file with nothing but comments is an empty table; the parser would call it an early end.
-    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok(Node { at: Position::START, value: Value::Table(Vec::new()) });
+    if text
+        .lines()
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+    {
+        return Ok(Node {
+            at: Position::START,
+            value: Value::Table(Vec::new()),
+        });
     }
-    let root: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
-        let at = error.location().map_or(Position::START, position);
-        SourceError::new(file, at, one_line(&error))
-    })?;
+    let root: Spanned<Raw> =
+        serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
+            let at = error.location().map_or(Position::START, position);
+            SourceError::new(file, at, one_line(&error))
+        })?;
     convert(root)
 }
 
@@ -47,13 +54,19 @@ fn options() -> Options {
 fn one_line(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let text = text.lines().next().unwrap_or_default();
-    let cut = text.rfind(" at line ").and_then(|at| text.get(..at)).unwrap_or(text);
+    let cut = text
+        .rfind(" at line ")
+        .and_then(|at| text.get(..at))
+        .unwrap_or(text);
     cut.trim_end_matches([',', ':', ' ']).to_owned()
 }
 
 fn position(location: Location) -> Position {
     let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX).max(1);
-    Position { line: number(location.line()), column: number(location.column()) }
+    Position {
+        line: number(location.line()),
+        column: number(location.column()),
+    }
 }
 
 /// Any YAML value, before its places are turned into ours.
@@ -71,7 +84,11 @@ fn convert(spanned: Spanned<Raw>) -> Result<Node, SourceError> {
         Raw::Table(pairs) => {
             let mut entries = Vec::with_capacity(pairs.len());
             for (key, node) in pairs {
-                entries.push(Entry { at: position(key.referenced), key: key.value, node: convert(node)? });
+                entries.push(Entry {
+                    at: position(key.referenced),
+                    key: key.value,
+                    node: convert(node)?,
+                });
             }
             Value::Table(entries)
         }
