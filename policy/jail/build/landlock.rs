@@ -79,19 +79,28 @@ const KINDS: &[(&str, &str)] = &[
 fn bits(table: &[(&str, u64)], names: &[String]) -> Result<u64, String> {
     names.iter().try_fold(0, |sum, name| {
         let found = table.iter().find(|(known, _)| known == name);
-        found.map(|(_, bit)| sum | bit).ok_or_else(|| format!("`{name}` is no right or scope"))
+        found
+            .map(|(_, bit)| sum | bit)
+            .ok_or_else(|| format!("`{name}` is no right or scope"))
     })
 }
 
 fn reasoned(what: &str, why: &str) -> Result<(), String> {
-    if why.trim().is_empty() { Err(format!("{what}: `why` is empty")) } else { Ok(()) }
+    if why.trim().is_empty() {
+        Err(format!("{what}: `why` is empty"))
+    } else {
+        Ok(())
+    }
 }
 
 /// The role's rules as a Rust expression of type `RoleRules`.
 pub fn compile(text: &str) -> Result<(String, String), String> {
     let file: RuleFile = toml::from_str(text).map_err(|e| e.to_string())?;
     reasoned("about", &file.about)?;
-    let mut out = format!("RoleRules {{ scopes: {:#x}, descriptors: &[", bits(SCOPES, &file.scopes)?);
+    let mut out = format!(
+        "RoleRules {{ scopes: {:#x}, descriptors: &[",
+        bits(SCOPES, &file.scopes)?
+    );
     for rule in &file.descriptor {
         reasoned(&rule.kind, &rule.why)?;
         let kind = KINDS
@@ -99,7 +108,11 @@ pub fn compile(text: &str) -> Result<(String, String), String> {
             .find(|(name, _)| *name == rule.kind)
             .ok_or_else(|| format!("`{}` is no kind of descriptor", rule.kind))?
             .1;
-        let _ = write!(out, "(GrantKind::{kind}, {:#x}), ", bits(RIGHTS, &rule.rights)?);
+        let _ = write!(
+            out,
+            "(GrantKind::{kind}, {:#x}), ",
+            bits(RIGHTS, &rule.rights)?
+        );
     }
     out.push_str("], paths: &[");
     for rule in &file.path {
@@ -120,7 +133,11 @@ pub fn compile(text: &str) -> Result<(String, String), String> {
             "covered" => "Covered",
             other => return Err(format!("`{other}` is not refuse, degraded or covered")),
         };
-        let _ = write!(out, "Below {{ abi: {}, then: Then::{then}, why: {:?} }}, ", below.abi, below.why);
+        let _ = write!(
+            out,
+            "Below {{ abi: {}, then: Then::{then}, why: {:?} }}, ",
+            below.abi, below.why
+        );
     }
     out.push_str("] }");
     Ok((file.role, out))

@@ -12,6 +12,10 @@
 
 use std::collections::BTreeMap;
 
+#[path = "bpf/interpreter.rs"]
+mod interpreter;
+pub use interpreter::{Call, interpret};
+
 /// One instruction, laid out as the kernel's `struct sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instruction {
@@ -106,10 +110,16 @@ impl std::fmt::Display for AssembleError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             AssembleError::JumpTooFar { from, to } => {
-                write!(f, "jump from instruction {from} to {to} is too far: shorten the rule file")
+                write!(
+                    f,
+                    "jump from instruction {from} to {to} is too far: shorten the rule file"
+                )
             }
             AssembleError::DeadRule { number } => {
-                write!(f, "a rule of system call {number} can never apply: remove it")
+                write!(
+                    f,
+                    "a rule of system call {number} can never apply: remove it"
+                )
             }
         }
     }
@@ -122,7 +132,12 @@ struct Label(usize);
 
 enum Piece {
     Plain(Instruction),
-    Jump { code: u16, k: u32, yes: Label, no: Label },
+    Jump {
+        code: u16,
+        k: u32,
+        yes: Label,
+        no: Label,
+    },
     Always(Label),
 }
 
@@ -143,15 +158,30 @@ impl Assembler {
     }
 
     fn load(&mut self, offset: u32) {
-        self.pieces.push(Piece::Plain(Instruction { code: LD, jt: 0, jf: 0, k: offset }));
+        self.pieces.push(Piece::Plain(Instruction {
+            code: LD,
+            jt: 0,
+            jf: 0,
+            k: offset,
+        }));
     }
 
     fn and(&mut self, mask: u32) {
-        self.pieces.push(Piece::Plain(Instruction { code: AND, jt: 0, jf: 0, k: mask }));
+        self.pieces.push(Piece::Plain(Instruction {
+            code: AND,
+            jt: 0,
+            jf: 0,
+            k: mask,
+        }));
     }
 
     fn answer(&mut self, action: Action) {
-        self.pieces.push(Piece::Plain(Instruction { code: RET, jt: 0, jf: 0, k: action.code() }));
+        self.pieces.push(Piece::Plain(Instruction {
+            code: RET,
+            jt: 0,
+            jf: 0,
+            k: action.code(),
+        }));
     }
 
     fn jump(&mut self, code: u16, k: u32, yes: Label, no: Label) {
@@ -167,7 +197,8 @@ impl Assembler {
 
     fn distance(&self, from: usize, label: Label) -> Result<usize, AssembleError> {
         let to = self.labels[label.0].unwrap_or(usize::MAX);
-        to.checked_sub(from + 1).ok_or(AssembleError::JumpTooFar { from, to })
+        to.checked_sub(from + 1)
+            .ok_or(AssembleError::JumpTooFar { from, to })
     }
 
     fn finish(self) -> Result<Vec<Instruction>, AssembleError> {
@@ -175,16 +206,27 @@ impl Assembler {
         for (at, piece) in self.pieces.iter().enumerate() {
             let short = |label: Label| {
                 let far = self.distance(at, label)?;
-                u8::try_from(far).map_err(|_| AssembleError::JumpTooFar { from: at, to: at + far })
+                u8::try_from(far).map_err(|_| AssembleError::JumpTooFar {
+                    from: at,
+                    to: at + far,
+                })
             };
             program.push(match piece {
                 Piece::Plain(instruction) => *instruction,
-                Piece::Jump { code, k, yes, no } => {
-                    Instruction { code: *code, jt: short(*yes)?, jf: short(*no)?, k: *k }
-                }
+                Piece::Jump { code, k, yes, no } => Instruction {
+                    code: *code,
+                    jt: short(*yes)?,
+                    jf: short(*no)?,
+                    k: *k,
+                },
                 Piece::Always(label) => {
                     let k = self.distance(at, *label)? as u32;
-                    Instruction { code: JA, jt: 0, jf: 0, k }
+                    Instruction {
+                        code: JA,
+                        jt: 0,
+                        jf: 0,
+                        k,
+                    }
                 }
             });
         }
@@ -275,8 +317,14 @@ fn chain<'r>(
     // First the calls with conditions: the kernel caches the answer of the others by number and does
     // not run the program for them at all, so only these are ever hot (mprotect in a worker).
     let mut spans: Vec<(u32, u32, Label)> = Vec::new();
-    for (number, rules) in calls.iter().filter(|(_, rules)| !rules[0].conditions.is_empty()) {
-        let same = checks.iter().find(|(_, placed)| same_checks(placed, rules)).map(|(label, _)| *label);
+    for (number, rules) in calls
+        .iter()
+        .filter(|(_, rules)| !rules[0].conditions.is_empty())
+    {
+        let same = checks
+            .iter()
+            .find(|(_, placed)| same_checks(placed, rules))
+            .map(|(label, _)| *label);
         let label = same.unwrap_or_else(|| {
             let label = assembler.label();
             checks.push((label, rules.as_slice()));
@@ -296,7 +344,11 @@ fn chain<'r>(
     let default = answers.label(assembler, default);
     let end = spans.len();
     for (at, (first, last, target)) in spans.into_iter().enumerate() {
-        let next = if at + 1 == end { default } else { assembler.label() };
+        let next = if at + 1 == end {
+            default
+        } else {
+            assembler.label()
+        };
         span(first, last, target, next, assembler);
         if next != default {
             assembler.here(next);
@@ -311,7 +363,10 @@ fn chain<'r>(
 /// Whether two calls are judged alike, so that one block serves both (mmap and mprotect).
 fn same_checks(one: &[&Rule], other: &[&Rule]) -> bool {
     let parts = |rules: &[&Rule]| -> Vec<(Vec<Condition>, Action)> {
-        rules.iter().map(|rule| (rule.conditions.clone(), rule.action)).collect()
+        rules
+            .iter()
+            .map(|rule| (rule.conditions.clone(), rule.action))
+            .collect()
     };
     parts(one) == parts(other)
 }
@@ -355,14 +410,18 @@ fn arguments(rules: &[&Rule], default: Action, assembler: &mut Assembler, answer
             Some(_) => assembler.label(),
         };
         let target = answers.label(assembler, rule.action);
-        let Some((last, before)) = rule.conditions.split_last() else { return };
+        let Some((last, before)) = rule.conditions.split_last() else {
+            return;
+        };
         for condition in before {
             let holds = assembler.label();
             compare(condition, assembler, holds, otherwise);
             assembler.here(holds);
         }
         compare(last, assembler, target, otherwise);
-        if assembler.labels[otherwise.0].is_none() && !answers.0.values().any(|label| *label == otherwise) {
+        if assembler.labels[otherwise.0].is_none()
+            && !answers.0.values().any(|label| *label == otherwise)
+        {
             assembler.here(otherwise);
         }
     }
@@ -398,60 +457,6 @@ fn compare(condition: &Condition, assembler: &mut Assembler, yes: Label, no: Lab
     word(assembler, low, mask_low, value_low, yes, no);
 }
 
-/// What the kernel hands to a filter.
-#[derive(Clone, Copy, Debug)]
-pub struct Call {
-    pub number: u32,
-    pub arch: u32,
-    pub args: [u64; 6],
-}
-
-impl Call {
-    fn word(&self, offset: u32) -> Option<u32> {
-        match offset {
-            OFFSET_NUMBER => Some(self.number),
-            OFFSET_ARCH => Some(self.arch),
-            _ => {
-                let at = offset.checked_sub(OFFSET_ARGS)?;
-                let argument = self.args.get(at as usize / 8)?;
-                Some(if at % 8 == 4 { (argument >> 32) as u32 } else { *argument as u32 })
-            }
-        }
-    }
-}
-
-/// Runs a program as the kernel would; `None` for a program the kernel would not have accepted.
-pub fn interpret(program: &[Instruction], call: &Call) -> Option<u32> {
-    let mut at = 0usize;
-    let mut accumulator = 0u32;
-    loop {
-        let instruction = program.get(at)?;
-        let (k, mut next) = (instruction.k, at + 1);
-        let holds = match instruction.code {
-            LD => {
-                accumulator = call.word(k)?;
-                None
-            }
-            AND => {
-                accumulator &= k;
-                None
-            }
-            JA => {
-                next += k as usize;
-                None
-            }
-            JEQ => Some(accumulator == k),
-            JGT => Some(accumulator > k),
-            JGE => Some(accumulator >= k),
-            JSET => Some(accumulator & k != 0),
-            RET => return Some(k),
-            _ => return None,
-        };
-        next += match holds {
-            Some(true) => usize::from(instruction.jt),
-            Some(false) => usize::from(instruction.jf),
-            None => 0,
-        };
-        at = next;
-    }
-}
+#[cfg(test)]
+#[path = "bpf/tests.rs"]
+mod tests;

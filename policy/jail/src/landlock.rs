@@ -9,8 +9,8 @@ use crate::role::Role;
 use crate::rules;
 use crate::witness::{Witness, WitnessError};
 use ::landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use std::ffi::CStr;
 use std::io;
@@ -86,11 +86,20 @@ pub(crate) enum Then {
 #[derive(Debug, Error)]
 pub enum LandlockError {
     #[error("{role} needs Landlock ABI {needed}, this kernel has {found}: {why}")]
-    TooOld { role: Role, found: u8, needed: u8, why: &'static str },
+    TooOld {
+        role: Role,
+        found: u8,
+        needed: u8,
+        why: &'static str,
+    },
     #[error("the rule file of {role} knows no grant of kind {kind:?}")]
     UnknownGrant { role: Role, kind: GrantKind },
     #[error("cannot open {path:?} for the domain of {role}: {source}")]
-    OpenPath { role: Role, path: &'static CStr, source: io::Error },
+    OpenPath {
+        role: Role,
+        path: &'static CStr,
+        source: io::Error,
+    },
     #[error("cannot inspect a granted descriptor: {0}")]
     Inspect(io::Error),
     #[error("the kernel refused the Landlock domain of {role}: {source}")]
@@ -139,7 +148,13 @@ impl Domain {
     pub fn build(role: Role, grants: &Grants<'_>) -> Result<Domain, LandlockError> {
         let rules = rules::role_rules(role);
         let entered = judge(role, &rules, kernel_abi())?;
-        let mut domain = Domain { role, ruleset: None, entered, grants_files: true, grants_root: false };
+        let mut domain = Domain {
+            role,
+            ruleset: None,
+            entered,
+            grants_files: true,
+            grants_root: false,
+        };
         if domain.entered.abi == 0 {
             return Ok(domain);
         }
@@ -159,7 +174,11 @@ impl Domain {
             match open_path(rule.path) {
                 Ok(opened) => ruleset = allow(ruleset, opened.as_fd(), rule.rights, abi, role)?,
                 Err(source) if rule.required || source.kind() != io::ErrorKind::NotFound => {
-                    return Err(LandlockError::OpenPath { role, path: rule.path, source });
+                    return Err(LandlockError::OpenPath {
+                        role,
+                        path: rule.path,
+                        source,
+                    });
                 }
                 Err(_) => {}
             }
@@ -173,7 +192,13 @@ impl Domain {
     pub fn scope_only(role: Role) -> Result<Domain, LandlockError> {
         let rules = rules::role_rules(role);
         let entered = judge(role, &rules, kernel_abi())?;
-        let mut domain = Domain { role, ruleset: None, entered, grants_files: false, grants_root: false };
+        let mut domain = Domain {
+            role,
+            ruleset: None,
+            entered,
+            grants_files: false,
+            grants_root: false,
+        };
         if domain.entered.abi >= 6 {
             let failed = |source| LandlockError::Ruleset { role, source };
             let ruleset = Ruleset::default()
@@ -191,14 +216,18 @@ impl Domain {
     /// A scope-only domain is proved by [`crate::witness::scope_in_force`], where signals are allowed.
     pub fn enter(self) -> Result<Entered, LandlockError> {
         let role = self.role;
-        let Some(ruleset) = self.ruleset else { return Ok(self.entered) };
+        let Some(ruleset) = self.ruleset else {
+            return Ok(self.entered);
+        };
         let unproven = |source| LandlockError::Unproven { role, source };
         let witness = if self.grants_files {
             Some(Witness::prepare(self.grants_root, self.entered.abi).map_err(unproven)?)
         } else {
             None
         };
-        let status = ruleset.restrict_self().map_err(|source| LandlockError::Ruleset { role, source })?;
+        let status = ruleset
+            .restrict_self()
+            .map_err(|source| LandlockError::Ruleset { role, source })?;
         if status.ruleset != RulesetStatus::FullyEnforced {
             return Err(LandlockError::NotEnforced { role });
         }
@@ -215,12 +244,22 @@ fn judge(role: Role, rules: &RoleRules, found: u8) -> Result<Entered, LandlockEr
     let missing = rules.below.iter().filter(|below| found < below.abi);
     for Below { abi, then, why } in missing {
         match then {
-            Then::Refuse => return Err(LandlockError::TooOld { role, found, needed: *abi, why }),
+            Then::Refuse => {
+                return Err(LandlockError::TooOld {
+                    role,
+                    found,
+                    needed: *abi,
+                    why,
+                });
+            }
             Then::Degraded => degraded.push(format!("Landlock ABI {found}, below {abi}: {why}")),
             Then::Covered => {}
         }
     }
-    Ok(Entered { abi: found, degraded })
+    Ok(Entered {
+        abi: found,
+        degraded,
+    })
 }
 
 /// A ruleset that handles everything this ABI knows: what is granted to nobody is refused to all.

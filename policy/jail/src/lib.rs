@@ -13,7 +13,8 @@
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("warden-jail has rule files for x86-64 Linux only");
 
-#[allow(dead_code, clippy::indexing_slicing)] // shared with build.rs, which checks programs with all of it
+#[allow(dead_code, clippy::indexing_slicing)]
+// shared with build.rs, which checks programs with all of it
 mod bpf;
 pub mod descriptors;
 pub mod landlock;

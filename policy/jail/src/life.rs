@@ -15,6 +15,17 @@
 //! life.serve(|link, buffer| { let _ = (link, buffer, isolation); });
 //! # Ok(()) }
 //! ```
+//!
+//! Serving before lock-down is no program:
+//!
+//! ```compile_fail,E0599
+//! # use warden_jail::{life::Life, Role};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! Life::connect(Role::CapFs, || std::fs::File::open("/dev/null"))?
+//!     .prepare(|_link| Ok::<_, std::io::Error>(()))?
+//!     .serve(|_link, _state| ());
+//! # Ok(()) }
+//! ```
 
 use crate::descriptors::{self, DescriptorError};
 use crate::landlock::{Domain, Entered, Grants, LandlockError};
@@ -47,11 +58,13 @@ pub enum LifeError {
     Seccomp(#[from] SeccompError),
     #[error(transparent)]
     SelfTest(#[from] SelfTestError),
-    #[error("{role} is only an addition to the jail of {beneath}: use `lock_down_over`")]
+    #[error(
+        "{role} is only an addition to the jail of {beneath}: lock that down first, then use the function of {role}"
+    )]
     NotAlone { role: Role, beneath: Role },
 }
 
-/// What was given up, besides capabilities.
+/// What a process gives up, besides all capabilities.
 #[derive(Clone, Debug, Default)]
 pub struct Privileges {
     /// Uid and gid to become.
@@ -95,8 +108,14 @@ impl Life<()> {
     ) -> Result<Life<Connected<L>>, LifeError> {
         process::set_dumpable_off()?;
         limits::no_core()?;
-        let link = link().map_err(|e| LifeError::Connect { role, source: e.into() })?;
-        Ok(Life { role, stage: Connected(link) })
+        let link = link().map_err(|e| LifeError::Connect {
+            role,
+            source: e.into(),
+        })?;
+        Ok(Life {
+            role,
+            stage: Connected(link),
+        })
     }
 }
 
@@ -107,14 +126,23 @@ impl<L> Life<Connected<L>> {
         state: impl FnOnce(&mut L) -> Result<P, E>,
     ) -> Result<Life<Prepared<L, P>>, LifeError> {
         let (role, Connected(mut link)) = (self.role, self.stage);
-        let state = state(&mut link).map_err(|e| LifeError::Prepare { role, source: e.into() })?;
-        Ok(Life { role, stage: Prepared(link, state) })
+        let state = state(&mut link).map_err(|e| LifeError::Prepare {
+            role,
+            source: e.into(),
+        })?;
+        Ok(Life {
+            role,
+            stage: Prepared(link, state),
+        })
     }
 }
 
 impl<L, P> Life<Prepared<L, P>> {
     /// Descriptors, groups, user, capabilities, death signal, limits: in the order in which each still works.
-    pub fn drop_privileges(self, privileges: &Privileges) -> Result<Life<Dropped<L, P>>, LifeError> {
+    pub fn drop_privileges(
+        self,
+        privileges: &Privileges,
+    ) -> Result<Life<Dropped<L, P>>, LifeError> {
         let Prepared(link, state) = self.stage;
         if let Some(keep) = &privileges.keep {
             descriptors::sweep_descriptors(keep)?;
@@ -129,7 +157,10 @@ impl<L, P> Life<Prepared<L, P>> {
             process::death_signal(parent)?;
         }
         privileges.limits.apply()?;
-        Ok(Life { role: self.role, stage: Dropped(link, state) })
+        Ok(Life {
+            role: self.role,
+            stage: Dropped(link, state),
+        })
     }
 }
 
@@ -142,7 +173,10 @@ impl<L, P> Life<Dropped<L, P>> {
     ) -> Result<Life<Locked<L, P>>, LifeError> {
         let Dropped(link, state) = self.stage;
         let isolation = lock_down(self.role, &grants(&link, &state))?;
-        Ok(Life { role: self.role, stage: Locked(link, state, isolation) })
+        Ok(Life {
+            role: self.role,
+            stage: Locked(link, state, isolation),
+        })
     }
 }
 

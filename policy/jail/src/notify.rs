@@ -65,7 +65,11 @@ pub fn install() -> Result<Listener, NotifyError> {
 }
 
 fn program() -> Result<Vec<sock_filter>, bpf::AssembleError> {
-    let rule = |number: i64, conditions| Rule { number: number as u32, conditions, action: Action::Notify };
+    let rule = |number: i64, conditions| Rule {
+        number: number as u32,
+        conditions,
+        action: Action::Notify,
+    };
     // Its flags lie in memory, where a look and the call are two things: programs fall back on clone.
     let no_clone3 = Rule {
         number: libc::SYS_clone3 as u32,
@@ -86,18 +90,33 @@ fn program() -> Result<Vec<sock_filter>, bpf::AssembleError> {
         no_clone3,
     ];
     let program = bpf::assemble(&rules, Action::Allow, true)?;
-    Ok(program.iter().map(|i| sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect())
+    Ok(program
+        .iter()
+        .map(|i| sock_filter {
+            code: i.code,
+            jt: i.jt,
+            jf: i.jf,
+            k: i.k,
+        })
+        .collect())
 }
 
 fn set_filter(program: &[sock_filter], flags: libc::c_ulong) -> io::Result<OwnedFd> {
     let filter = libc::sock_fprog {
-        len: u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?,
+        len: u16::try_from(program.len())
+            .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?,
         filter: program.as_ptr().cast_mut().cast(),
     };
     // SAFETY: the kernel copies `len` instructions from the slice, which lives through the call; sock_filter is
     // laid out as the kernel's.
-    let answer =
-        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const filter,
+        )
+    };
     let number = i32::try_from(answer).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
     if number < 0 {
         return Err(io::Error::last_os_error());
@@ -120,7 +139,12 @@ impl Listener {
                 _ => Err(NotifyError::Receive(source)),
             };
         }
-        Ok(Some(Notice { id: notice.id, pid: notice.pid, number: notice.data.nr, args: notice.data.args }))
+        Ok(Some(Notice {
+            id: notice.id,
+            pid: notice.pid,
+            number: notice.data.nr,
+            args: notice.data.args,
+        }))
     }
 
     /// Whether the call still waits: a pid read from a notice may have been used again by now.
@@ -141,7 +165,12 @@ impl Listener {
     }
 
     fn answer(&self, id: u64, error: i32, flags: u32) -> Result<bool, NotifyError> {
-        let answer = libc::seccomp_notif_resp { id, val: 0, error, flags };
+        let answer = libc::seccomp_notif_resp {
+            id,
+            val: 0,
+            error,
+            flags,
+        };
         // SAFETY: the kernel reads one seccomp_notif_resp, whose size is part of the request number.
         let sent = unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIF_SEND, &raw const answer) };
         if sent == 0 {

@@ -43,7 +43,9 @@ pub fn all() -> Findings {
 
 fn landlock_files() -> bool {
     let domain = landlock::Domain::build(crate::Role::Compiler, &landlock::Grants::none());
-    domain.and_then(landlock::Domain::enter).is_ok_and(|entered| entered.abi > 0)
+    domain
+        .and_then(landlock::Domain::enter)
+        .is_ok_and(|entered| entered.abi > 0)
 }
 
 fn landlock_scope() -> bool {
@@ -62,12 +64,16 @@ fn seccomp_notify() -> bool {
         if crate::process::no_new_privs().is_err() {
             return false;
         }
-        let Ok(listener) = crate::notify::install() else { return false };
+        let Ok(listener) = crate::notify::install() else {
+            return false;
+        };
         let supervisor = std::thread::Builder::new().spawn(move || {
             let notice = listener.receive().ok().flatten();
             notice.is_some_and(|notice| listener.refuse(notice.id, libc::EXDEV).is_ok())
         });
-        let Ok(supervisor) = supervisor else { return false };
+        let Ok(supervisor) = supervisor else {
+            return false;
+        };
         // The bare call: libc's fork would wait with the allocator's locks held, which the starting thread needs.
         // SAFETY: the child, if one is made against the supervisor's word, ends at once.
         let forked = unsafe { libc::syscall(libc::SYS_fork) };

@@ -11,7 +11,9 @@ use thiserror::Error;
 pub enum WitnessError {
     #[error("cannot prepare the proof: {0}")]
     Prepare(io::Error),
-    #[error("the whole file system is granted and Landlock ABI {0} has no scopes, so nothing is forbidden that could be tried")]
+    #[error(
+        "the whole file system is granted and Landlock ABI {0} has no scopes, so nothing is forbidden that could be tried"
+    )]
     Unprovable(u8),
     #[error("listing / answered {0:?}, expected EACCES")]
     Listing(Option<i32>),
@@ -64,7 +66,9 @@ pub fn scope_in_force() -> bool {
     }
     // SAFETY: signal 0 to one process sends nothing, it only asks whether it would be allowed.
     let answer = unsafe { libc::kill(parent, 0) };
-    answer != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM) && same_user(parent)
+    answer != 0
+        && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+        && same_user(parent)
 }
 
 /// EPERM would also come from a parent of another user; then nothing is proved.
@@ -77,7 +81,12 @@ fn same_user(pid: i32) -> bool {
 
 fn list_root() -> Option<i32> {
     // SAFETY: opens a static C string; the answer is a new descriptor or -1.
-    let opened = unsafe { libc::open(c"/".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC) };
+    let opened = unsafe {
+        libc::open(
+            c"/".as_ptr(),
+            libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC,
+        )
+    };
     if opened < 0 {
         return io::Error::last_os_error().raw_os_error();
     }
@@ -88,7 +97,13 @@ fn list_root() -> Option<i32> {
 
 fn socket() -> io::Result<OwnedFd> {
     // SAFETY: takes numbers, returns a new descriptor or -1.
-    let made = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
+    let made = unsafe {
+        libc::socket(
+            libc::AF_UNIX,
+            libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+            0,
+        )
+    };
     if made < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -101,7 +116,13 @@ fn listening() -> io::Result<OwnedFd> {
     let made = socket()?;
     let family = libc::AF_UNIX as libc::sa_family_t;
     // SAFETY: the address is the two bytes of its family, which asks for a free abstract name.
-    let bound = unsafe { libc::bind(made.as_raw_fd(), (&raw const family).cast(), size_of_val(&family) as u32) };
+    let bound = unsafe {
+        libc::bind(
+            made.as_raw_fd(),
+            (&raw const family).cast(),
+            size_of_val(&family) as u32,
+        )
+    };
     if bound != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -117,11 +138,21 @@ fn connect(client: &OwnedFd, listener: &OwnedFd) -> Option<i32> {
     let mut name: libc::sockaddr_un = unsafe { std::mem::zeroed() };
     let mut length = size_of_val(&name) as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes into `name`, which is that long.
-    let named = unsafe { libc::getsockname(listener.as_raw_fd(), (&raw mut name).cast(), &raw mut length) };
+    let named = unsafe {
+        libc::getsockname(
+            listener.as_raw_fd(),
+            (&raw mut name).cast(),
+            &raw mut length,
+        )
+    };
     if named != 0 {
         return io::Error::last_os_error().raw_os_error();
     }
     // SAFETY: the kernel reads `length` bytes of `name`, which it has just written.
     let joined = unsafe { libc::connect(client.as_raw_fd(), (&raw const name).cast(), length) };
-    if joined == 0 { None } else { io::Error::last_os_error().raw_os_error() }
+    if joined == 0 {
+        None
+    } else {
+        io::Error::last_os_error().raw_os_error()
+    }
 }
