@@ -1,3 +1,19 @@
-//! The broker: policy, grants, budgets, approvals and audit for jailed tasks.
+//! The broker: policy, grants, budgets and audit for jailed tasks. Also the library that embeds them.
+//!
+//! Runs as the process `warden`, unprivileged, one thread. It trusts the policy and the person who started it, the spawner,
+//! and nothing else: not the worker, not a helper, not what they say of each other. It links no Wasm engine, no HTTP or TLS
+//! stack and no parser of what guests, models or pages produce.
+
+#![forbid(unsafe_code)]
 
 pub mod audit;
+pub mod cache;
+pub mod compile;
+pub mod jailed;
+pub mod ledger;
+pub mod output;
+pub mod peer;
+pub mod progress;
+pub mod runtime;
+pub mod sealed;
+pub mod task;

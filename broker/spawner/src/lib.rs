@@ -1,1 +1,60 @@
+//! The spawner: the one process of wasi-warden that forks, and the only one that kills jailed processes.
+//!
+//! It is forked from the broker before any thread exists. It reads link A and its descriptor lane, nothing else: no byte
+//! that came from a jail ever reaches it (the template's answers are process ids from a process that reads none either).
+//! It has no Landlock domain, because its children's could only narrow from it, so it is kept this small. It ends on
+//! end-of-file of link A as well as by death signal, and everything it made ends with it (T-12).
 
+pub mod birth;
+pub mod binaries;
+mod child;
+mod children;
+mod serve;
+mod template;
+mod workspaces;
+
+pub use binaries::{Binaries, BinaryError};
+
+use nix::unistd::{ForkResult, Pid, fork};
+use warden_proto::link_a::{self, LinkA, LinkAError};
+
+/// The spawner could not be started, or failed and ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnerError {
+    /// Link A could not be made or broke.
+    #[error(transparent)]
+    Link(#[from] LinkAError),
+    /// A system call failed.
+    #[error("the spawner could not {0}: {1}")]
+    System(&'static str, #[source] nix::errno::Errno),
+    /// Something else has already started a thread: a fork now would leave its locks held for ever.
+    #[error("the spawner must be forked before any thread exists, and this process has {0}")]
+    Threads(usize),
+}
+
+/// Forks the spawner and returns the broker's end of link A with the spawner's process id.
+///
+/// `binaries` are what it will execute, opened and checked by the caller; they are closed on the broker's side.
+pub fn start(binaries: Binaries) -> Result<(LinkA, Pid), SpawnerError> {
+    let threads = birth::thread_count();
+    if threads != 1 {
+        return Err(SpawnerError::Threads(threads));
+    }
+    let (broker, spawner) = link_a::pair()?;
+    let parent = Pid::this();
+    // SAFETY: this process has exactly one thread (checked above), so the child may run any code.
+    match unsafe { fork() }.map_err(|e| SpawnerError::System("fork", e))? {
+        ForkResult::Parent { child } => Ok((broker, child)),
+        ForkResult::Child => {
+            drop(broker);
+            let status = match serve::run(spawner, binaries, parent) {
+                Ok(()) => 0,
+                Err(error) => {
+                    eprintln!("warden: {error}");
+                    125
+                }
+            };
+            std::process::exit(status);
+        }
+    }
+}

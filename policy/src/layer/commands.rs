@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{
     DEFAULT_DENY, Effective, EffectiveWorkspace, WidenError, command_layers, command_rule, pinned,
 };
+use crate::argv::ArgvShape;
 use crate::glob::RuleKind;
 use crate::limits::LimitKey;
 use crate::model::{Access, Command, Layer, Policy, Scope};
@@ -176,6 +177,25 @@ fn covers(wide: &str, narrow: &str) -> bool {
 }
 
 impl Effective {
+    /// The last layer's argv shapes of a command, for the helper that checks them once more. Every layer's shapes are asked
+    /// when a call is decided; these alone allow nothing.
+    pub fn argv_shapes(&self, command_index: usize) -> &[ArgvShape] {
+        let name = self
+            .commands
+            .get(command_index)
+            .map(|command| command.name.as_str());
+        command_layers(&self.layers)
+            .next_back()
+            .and_then(|(_, policy)| {
+                policy
+                    .commands
+                    .iter()
+                    .flatten()
+                    .find(|each| Some(each.name.as_str()) == name)
+            })
+            .map_or(&[], |command| &command.args)
+    }
+
     /// Why a command would need the door: what the policy promises of files that a plain grant of the workspaces would not
     /// hold to. Commands see every workspace of the task. Empty: it needs none. (`None` for an index that is not there.)
     pub fn door_needed(&self, command_index: usize) -> Option<Vec<DoorReason>> {

@@ -203,3 +203,9 @@ impl AsFd for LinkA {
         self.lane.as_fd()
     }
 }
+
+impl AsRawFd for LinkA {
+    fn as_raw_fd(&self) -> RawFd {
+        self.lane.as_raw_fd()
+    }
+}

@@ -273,3 +273,33 @@ pub type ProcHelperCall = ProcCall<HelperCommand>;
 pub type ProcGuestCall = ProcCall<GuestCommand>;
 /// What cap-proc answers.
 pub type ProcHelperReply = Result<ProcReply, super::error::CallError>;
+
+/// A command as the runner knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RunnerCommand {
+    /// argv\[0\].
+    pub name: Text<128>,
+    /// The command's own environment.
+    pub env: List<EnvVar, 128>,
+    /// May run programs that lie in a workspace.
+    pub exec_workspace: bool,
+}
+
+/// Setup document of cap-proc's runner, which has no link B.
+///
+/// Inherited descriptors, from [`super::life::INHERITED_FD`] on: this document in a sealed memfd (its length is the
+/// file's), an O_PATH directory for each workspace, an open program for each command, and the task's scratch directory
+/// if there is one. Descriptor 3 is the socket to the front.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RunnerSetup {
+    /// [`crate::build_id`] of the broker.
+    pub build_id: [u8; 32],
+    /// Workspaces in order: whether each is writable.
+    pub workspaces: List<bool, WORKSPACES_MAX>,
+    /// Commands in the order of the front's setup.
+    pub commands: List<RunnerCommand, COMMANDS_MAX>,
+    /// Bounds of every command.
+    pub bounds: ProcBounds,
+    /// Whether a scratch directory follows the programs.
+    pub scratch: bool,
+}

@@ -1,0 +1,163 @@
+//! The spawner's loop: commands of the broker, ends of children, nothing else.
+
+use crate::SpawnerError;
+use crate::binaries::Binaries;
+use crate::birth;
+use crate::child::{StartError, execute};
+use crate::children::Children;
+use crate::template::Template;
+use crate::workspaces::Workspaces;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{Pid, getppid, setsid};
+use std::os::fd::{AsFd, OwnedFd};
+use warden_proto::Text;
+use warden_proto::link_a::{Command, Event, LinkA, LinkAError};
+
+struct Spawner {
+    link: LinkA,
+    binaries: Binaries,
+    template: Option<Template>,
+    children: Children,
+    workspaces: Workspaces,
+}
+
+/// Runs until the broker is gone; then everything the spawner made is gone too.
+pub fn run(link: LinkA, binaries: Binaries, broker: Pid) -> Result<(), SpawnerError> {
+    let signals = settle(broker)?;
+    let mut spawner =
+        Spawner { link, binaries, template: None, children: Children::default(), workspaces: Workspaces::default() };
+    // Warm before it is asked for: a template that cannot start is reported with the first worker.
+    spawner.template = Template::start(&spawner.binaries).ok();
+    let result = spawner.serve(&signals);
+    spawner.children.kill_all();
+    if let Some(template) = spawner.template.take() {
+        template.end();
+    }
+    match result {
+        Err(SpawnerError::Link(LinkAError::Closed)) | Ok(()) => Ok(()),
+        other => other,
+    }
+}
+
+/// First acts after the fork: unreadable, a session of its own, and no life after the broker's.
+fn settle(broker: Pid) -> Result<SignalFd, SpawnerError> {
+    let step = |what| move |errno| SpawnerError::System(what, errno);
+    birth::harden().map_err(step("make itself unreadable"))?;
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(step("set its death signal"))?;
+    if getppid() != broker {
+        return Err(SpawnerError::System("find its broker", Errno::ESRCH));
+    }
+    // T-12: a keeper or worker that is orphaned comes here to be reaped, not to init.
+    prctl::set_child_subreaper(true).map_err(step("adopt orphans"))?;
+    setsid().map_err(step("lead a session"))?;
+    std::env::set_current_dir("/").map_err(|_| SpawnerError::System("change to /", Errno::EIO))?;
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGCHLD);
+    set.thread_block().map_err(step("block SIGCHLD"))?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(step("watch its children"))
+}
+
+impl Spawner {
+    fn serve(&mut self, signals: &SignalFd) -> Result<(), SpawnerError> {
+        loop {
+            let mut ready =
+                [PollFd::new(self.link.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut ready, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(SpawnerError::System("wait", errno)),
+            }
+            let children_ended = ready[1].any().unwrap_or(true);
+            if children_ended {
+                while let Ok(Some(_)) = signals.read_signal() {}
+                self.reap()?;
+            }
+            while let Some((command, descriptors)) = self.link.receive::<Command>(false)? {
+                self.obey(command, descriptors)?;
+            }
+        }
+    }
+
+    fn reap(&mut self) -> Result<(), SpawnerError> {
+        let (events, others) = self.children.reap();
+        for event in events {
+            self.link.send(&event, &[])?;
+        }
+        if self.template.as_ref().is_some_and(|t| others.contains(&t.pid)) {
+            self.template = None;
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, command: Command, mut descriptors: Vec<OwnedFd>) -> Result<(), SpawnerError> {
+        match command {
+            Command::OpenWorkspace { id, path } => {
+                let event = self.workspaces.open(id, path.as_str());
+                self.link.send(&event, &[])?;
+            }
+            Command::Hold { id } => {
+                if let Some(fd) = descriptors.pop() {
+                    self.workspaces.hold(id, fd);
+                }
+            }
+            Command::ForkWorker { child } => {
+                let result = descriptors.pop().ok_or(StartError { step: "find the link", errno: Errno::EBADF });
+                let result = result.and_then(|link| self.fork_worker(&link));
+                self.report(child, result)?;
+            }
+            Command::Exec { child, role, inherit } => {
+                let mut all = Vec::new();
+                let result = descriptors.pop().ok_or(StartError { step: "find the link", errno: Errno::EBADF });
+                let result = result.and_then(|link| {
+                    all.push(link);
+                    for item in inherit.iter() {
+                        let fd = self.workspaces.take(*item);
+                        all.push(fd.map_err(|errno| StartError { step: "find a descriptor", errno })?);
+                    }
+                    let (program, arguments) = self.binaries.of(role);
+                    execute(program, arguments, std::mem::take(&mut all))
+                });
+                self.report(child, result)?;
+            }
+            Command::Kill { child } => self.children.kill(child),
+            Command::Release { id } => self.workspaces.release(id),
+        }
+        Ok(())
+    }
+
+    fn fork_worker(&mut self, link: &OwnedFd) -> Result<Pid, StartError> {
+        if self.template.as_ref().is_some_and(Template::spent)
+            && let Some(old) = self.template.take()
+        {
+            old.end();
+        }
+        let template = match &mut self.template {
+            Some(template) => template,
+            none => none.insert(Template::start(&self.binaries)?),
+        };
+        let result = template.fork(link);
+        if result.is_err()
+            && let Some(broken) = self.template.take()
+        {
+            broken.end();
+        }
+        result
+    }
+
+    fn report(&mut self, child: u32, result: Result<Pid, StartError>) -> Result<(), SpawnerError> {
+        let event = match result {
+            Ok(pid) => {
+                self.children.add(child, pid);
+                Event::Started { child, pid: u32::try_from(pid.as_raw()).unwrap_or(0) }
+            }
+            Err(error) => {
+                Event::StartFailed { child, step: Text::cut(error.step), errno: error.errno as i32 }
+            }
+        };
+        self.link.send(&event, &[])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! From a module's bytes to machine code that a worker may map: the cache, else a compiler in a jail of its own.
+
+use crate::cache::{self, Cache, CacheKey, ENTRY_MAX_BYTES};
+use crate::jailed::{Birth, Jailed, JailedError};
+use crate::peer::PeerError;
+use crate::runtime::Runtime;
+use crate::sealed;
+use sha2::{Digest, Sha256};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use warden_proto::Kind;
+use warden_proto::msg::life::Role;
+use warden_proto::msg::worker::{CompilerSetup, End, Finish};
+
+/// How long one compilation may take. The jail's own RLIMIT_CPU is the second fence.
+pub const COMPILE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// A module could not be compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The bytes are no module.
+    #[error("{0}")]
+    Invalid(String),
+    /// The compiler could not be started.
+    #[error(transparent)]
+    Jailed(#[from] JailedError),
+    /// The compiler died or broke the protocol: hostile bytes may have killed it, and only it.
+    #[error("the compiler did not finish: {0}")]
+    Ended(#[from] PeerError),
+    /// It took too long or too much.
+    #[error("compiling took longer than {} s and was stopped", COMPILE_DEADLINE.as_secs())]
+    Deadline,
+    /// Our side failed.
+    #[error("compiled code could not be kept: {0}")]
+    System(nix::errno::Errno),
+}
+
+/// Code ready to be mapped.
+#[derive(Debug)]
+pub struct Compiled {
+    /// A sealed memory file.
+    pub code: OwnedFd,
+    /// SHA-256 of the module.
+    pub module_sha256: [u8; 32],
+    /// It came from the cache.
+    pub cached: bool,
+    /// What went wrong with the cache, if anything did; the run goes on.
+    pub warning: Option<String>,
+}
+
+/// Finds or makes the code of `module`.
+pub async fn compile(
+    runtime: &Runtime,
+    cache: Option<&Cache>,
+    module: &[u8],
+    metered: bool,
+) -> Result<Compiled, CompileError> {
+    let module_sha256: [u8; 32] = Sha256::digest(module).into();
+    let key = CacheKey::of(&module_sha256, metered);
+    let mut warning = None;
+    match cache.map(|c| c.get(&key)).transpose() {
+        Ok(Some(Some(code))) => return Ok(Compiled { code, module_sha256, cached: true, warning }),
+        Ok(_) => {}
+        Err(error) => warning = Some(error.to_string()),
+    }
+    let code = run_compiler(runtime, module, metered).await?;
+    if let Some(cache) = cache
+        && let Err(error) = cache.put(&key, &code)
+    {
+        warning = Some(error.to_string());
+    }
+    let code = sealed::holding("code", &code).map_err(CompileError::System)?;
+    Ok(Compiled { code, module_sha256, cached: false, warning })
+}
+
+async fn run_compiler(runtime: &Runtime, module: &[u8], metered: bool) -> Result<Vec<u8>, CompileError> {
+    let input = sealed::holding("module", module).map_err(CompileError::System)?;
+    let output = sealed::writable("code").map_err(CompileError::System)?;
+    let setup = CompilerSetup {
+        module_len: u64::try_from(module.len()).map_err(|_| CompileError::System(nix::errno::Errno::EFBIG))?,
+        metered,
+        output_max_bytes: ENTRY_MAX_BYTES,
+    };
+    let descriptors = [input.as_fd(), output.as_fd()];
+    let birth = Birth { role: Role::Compiler, descriptors: &descriptors, inherit: Vec::new() };
+    let mut compiler = Jailed::start(runtime, birth, &setup).await?;
+    let deadline = Instant::now() + COMPILE_DEADLINE;
+    let frame = timeout_at(deadline, compiler.peer.next()).await.map_err(|_| CompileError::Deadline)??;
+    if frame.kind != Kind::Finish {
+        return Err(PeerError::Refused(format!("it sent {:?}", frame.kind)).into());
+    }
+    let finish: Finish = frame.decode().map_err(PeerError::from)?;
+    compiler.child.kill();
+    // Its mappings end with it; only then can the output be sealed.
+    compiler.child.exited().await;
+    match finish.end {
+        End::Returned if finish.output_len <= ENTRY_MAX_BYTES => {
+            sealed::seal(&output).map_err(CompileError::System)?;
+            cache::contents(&output, finish.output_len).map_err(CompileError::System)
+        }
+        End::Invalid { message } => Err(CompileError::Invalid(message.into_string())),
+        other => Err(PeerError::Refused(format!("it ended with {other:?}")).into()),
+    }
+}

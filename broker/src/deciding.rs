@@ -1,0 +1,235 @@
+//! Files that decide: policies, manifests, brains, recordings, secrets, programs of commands.
+//!
+//! T-10: a run must not widen the next one. Each is opened once, by descriptor; it and every directory above it belong to
+//! root or the caller and are writable by nobody else (sticky directories excepted), and none lies in a workspace that the
+//! task can write, compared by device and inode.
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// Longest policy, manifest or module that is read, bytes.
+pub const DECIDING_MAX_BYTES: u64 = 512 * 1024 * 1024;
+
+/// A file that decides cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DecidingError {
+    /// It is not there.
+    #[error("{what} {path} does not exist")]
+    Missing {
+        /// What it is.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+    },
+    /// It cannot be opened or read.
+    #[error("{what} {path} could not be read: {source}")]
+    Unreadable {
+        /// What it is.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: Errno,
+    },
+    /// Somebody else could change it.
+    #[error("{what} {path} is refused: {blame} {why}; whoever can change it decides what the task may do. Mend it with `chmod go-w` or `chown`")]
+    Untrusted {
+        /// What it is.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The file or directory that is not safe.
+        blame: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
+    /// The task could write it.
+    #[error("{what} {path} is refused: it lies in workspace `{label}`, which the task can write, so a run could widen the next one. Move it out of the workspace")]
+    InWorkspace {
+        /// What it is.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The workspace.
+        label: String,
+    },
+}
+
+/// A file that decides, opened and checked.
+#[derive(Debug)]
+pub struct Deciding {
+    /// What it is, for messages.
+    pub what: &'static str,
+    /// As it was named.
+    pub path: PathBuf,
+    /// Where it really is.
+    pub real: PathBuf,
+    file: OwnedFd,
+    /// Device and inode of the file and of every directory above it.
+    above: Vec<(u64, u64)>,
+}
+
+impl Deciding {
+    /// Opens a regular file and checks it and every directory above it. `caller` is who may own them besides root.
+    pub fn open(what: &'static str, path: &Path, caller: u32) -> Result<Self, DecidingError> {
+        Self::open_owned(what, path, &[0, caller])
+    }
+
+    /// The same where only root may own it: the ceiling.
+    pub fn open_roots(what: &'static str, path: &Path) -> Result<Self, DecidingError> {
+        Self::open_owned(what, path, &[0])
+    }
+
+    fn open_owned(what: &'static str, path: &Path, owners: &[u32]) -> Result<Self, DecidingError> {
+        let unreadable = |source| match source {
+            Errno::ENOENT | Errno::ENOTDIR => DecidingError::Missing { what, path: path.to_owned() },
+            source => DecidingError::Unreadable { what, path: path.to_owned(), source },
+        };
+        // O_NONBLOCK: a FIFO under that name must not hold us up.
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+        let file = open(path, flags, Mode::empty()).map_err(unreadable)?;
+        let facts = fstat(&file).map_err(unreadable)?;
+        if facts.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
+            return Err(unreadable(Errno::EINVAL));
+        }
+        let real = path.canonicalize().map_err(|e| unreadable(Errno::from_raw(e.raw_os_error().unwrap_or(0))))?;
+        let named = stat(&real).map_err(unreadable)?;
+        // What was opened is what the checked path names.
+        if (named.st_dev, named.st_ino) != (facts.st_dev, facts.st_ino) {
+            return Err(unreadable(Errno::EAGAIN));
+        }
+        let mut above = vec![(facts.st_dev, facts.st_ino)];
+        let untrusted =
+            |blame: &Path, why| DecidingError::Untrusted { what, path: path.to_owned(), blame: blame.to_owned(), why };
+        if let Some(why) = changeable(&facts, owners, false) {
+            return Err(untrusted(&real, why));
+        }
+        for parent in real.ancestors().skip(1) {
+            let facts = stat(parent).map_err(unreadable)?;
+            if let Some(why) = changeable(&facts, owners, true) {
+                return Err(untrusted(parent, why));
+            }
+            above.push((facts.st_dev, facts.st_ino));
+        }
+        Ok(Self { what, path: path.to_owned(), real, file, above })
+    }
+
+    /// Refuses it if it lies in one of `workspaces` (label, device and inode), all of which the task can write.
+    pub fn outside(&self, workspaces: &[(String, (u64, u64))]) -> Result<(), DecidingError> {
+        match workspaces.iter().find(|(_, identity)| self.above.contains(identity)) {
+            None => Ok(()),
+            Some((label, _)) => Err(DecidingError::InWorkspace {
+                what: self.what,
+                path: self.path.clone(),
+                label: label.clone(),
+            }),
+        }
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> Result<Vec<u8>, DecidingError> {
+        let failed = |e: std::io::Error| DecidingError::Unreadable {
+            what: self.what,
+            path: self.path.clone(),
+            source: Errno::from_raw(e.raw_os_error().unwrap_or(Errno::EIO as i32)),
+        };
+        let mut bytes = Vec::new();
+        let copy = self.file.try_clone().map_err(failed)?;
+        File::from(copy).take(DECIDING_MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+        Ok(bytes)
+    }
+
+    /// Its text.
+    pub fn text(&self) -> Result<String, DecidingError> {
+        String::from_utf8(self.bytes()?).map_err(|_| DecidingError::Unreadable {
+            what: self.what,
+            path: self.path.clone(),
+            source: Errno::EILSEQ,
+        })
+    }
+
+    /// The folder that its relative paths are relative to.
+    pub fn folder(&self) -> &Path {
+        self.real.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// The open file.
+    pub fn into_fd(self) -> OwnedFd {
+        self.file
+    }
+}
+
+fn changeable(facts: &FileStat, owners: &[u32], directory: bool) -> Option<&'static str> {
+    if !owners.contains(&facts.st_uid) {
+        return Some("belongs to another user");
+    }
+    let sticky = directory && facts.st_mode & 0o1000 != 0;
+    (facts.st_mode & 0o022 != 0 && !sticky).then_some("can be written by its group or by everybody")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn us() -> u32 {
+        nix::unistd::getuid().as_raw()
+    }
+
+    fn identity(path: &Path) -> (u64, u64) {
+        let facts = stat(path).unwrap();
+        (facts.st_dev, facts.st_ino)
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_is_refused_and_a_private_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy.toml");
+        std::fs::write(&path, "version = 1").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(Deciding::open("policy", &path, us()).unwrap().text().unwrap(), "version = 1");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(matches!(Deciding::open("policy", &path, us()), Err(DecidingError::Untrusted { .. })));
+    }
+
+    #[test]
+    fn a_folder_above_it_that_others_can_write_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        let path = inner.join("policy.toml");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(Deciding::open("policy", &path, us()), Err(DecidingError::Untrusted { .. })));
+        std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(Deciding::open("policy", &path, us()).is_ok(), "a sticky directory is no danger");
+    }
+
+    #[test]
+    fn a_file_in_a_workspace_is_refused_and_one_beside_it_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = dir.path().join("workspace");
+        std::fs::create_dir(&workspace).unwrap();
+        for folder in [&workspace, &dir.path().to_owned()] {
+            std::fs::write(folder.join("task.toml"), "").unwrap();
+        }
+        let writable = vec![("repo".to_owned(), identity(&workspace))];
+        let inside = Deciding::open("manifest", &workspace.join("task.toml"), us()).unwrap();
+        assert!(matches!(inside.outside(&writable), Err(DecidingError::InWorkspace { .. })));
+        let beside = Deciding::open("manifest", &dir.path().join("task.toml"), us()).unwrap();
+        assert!(beside.outside(&writable).is_ok());
+    }
+
+    #[test]
+    fn a_fifo_does_not_hold_us_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        nix::unistd::mkfifo(&path, Mode::from_bits_truncate(0o600)).unwrap();
+        assert!(matches!(Deciding::open("policy", &path, us()), Err(DecidingError::Unreadable { .. })));
+    }
+}

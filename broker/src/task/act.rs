@@ -1,0 +1,243 @@
+//! The middle of every call: recorded before and after, its helper watched, its failure told in the guest's terms.
+
+use super::helpers::Helper;
+use super::monitor::{Recording, Row};
+use super::{Ending, Stop, Task, cancelled};
+use crate::audit::{BeginRecord, Decision, EndRecord, Outcome, Record, Ticket, Value};
+use crate::ledger::Spent;
+use crate::peer::PeerError;
+use crate::runtime::ChildExit;
+use bincode::Encode;
+use std::time::Duration;
+use tokio::time::Instant;
+use warden_proto::limits::{CANCEL_GRACE, REPLY_DEADLINE};
+use warden_proto::msg::error::{CallError, ErrorCode};
+use warden_proto::msg::life::{Locked, Role};
+
+/// What is recorded of an act, before anything is known of its end.
+#[derive(Clone, Copy)]
+pub(crate) struct Act<'a> {
+    /// Its row of the monitor table.
+    pub row: Row,
+    /// Its input in the guest's terms; no host path, no secret.
+    pub input: Value<'a>,
+    /// The rule that allowed it.
+    pub rule: &'a str,
+}
+
+impl Task {
+    fn begin_record<'a>(&'a self, act: &Act<'a>, decision: Decision) -> BeginRecord<'a> {
+        BeginRecord {
+            task: Some(&self.id_text),
+            role: "worker",
+            capability: act.row.capability,
+            op: act.row.op,
+            input: act.input,
+            decision: Some(decision),
+            rule: Some(act.rule).filter(|r| !r.is_empty()),
+            policy_hash: Some(&self.policy_hash),
+        }
+    }
+
+    /// T-09: without its begin record an act does not happen.
+    pub(crate) fn begin(&mut self, act: &Act<'_>) -> Result<Option<Ticket>, Stop> {
+        if act.row.recording != Recording::BeginEnd {
+            return Ok(None);
+        }
+        let record = self.begin_record(act, Decision::Allow);
+        let ticket = self.around.audit.borrow_mut().begin(&record).map_err(audit_lost)?;
+        Ok(Some(ticket))
+    }
+
+    /// The record after an act, or the only one of an act whose only effect is its answer.
+    pub(crate) fn end(
+        &mut self,
+        act: &Act<'_>,
+        ticket: Option<Ticket>,
+        outcome: Outcome<'_>,
+        bytes: Option<u64>,
+        started: Instant,
+    ) -> Result<(), Stop> {
+        let end = EndRecord { result: outcome, bytes };
+        match (ticket, act.row.recording) {
+            (Some(ticket), _) => self.around.audit.borrow_mut().end(ticket, &end).map_err(audit_lost),
+            (None, Recording::None) => Ok(()),
+            (None, _) => {
+                let record = Record {
+                    act: self.begin_record(act, Decision::Allow),
+                    end,
+                    duration_us: u64::try_from(started.elapsed().as_micros()).ok(),
+                };
+                self.around.audit.borrow_mut().single(&record).map_err(audit_lost)
+            }
+        }
+    }
+
+    /// Records a call that was not allowed, or not affordable, and notes it for the result.
+    pub(crate) fn refuse(
+        &mut self,
+        row: Row,
+        capability: &str,
+        target: &str,
+        input: Value<'_>,
+        error: &CallError,
+    ) -> Result<(), Stop> {
+        self.report.deny(capability, target, error);
+        self.progress.denied(capability, target, error);
+        let act = BeginRecord {
+            task: Some(&self.id_text),
+            role: "worker",
+            capability,
+            op: row.op,
+            input,
+            decision: Some(Decision::Deny),
+            rule: Some(error.rule.as_str()).filter(|r| !r.is_empty()),
+            policy_hash: Some(&self.policy_hash),
+        };
+        let result = Outcome::Failed { code: error.code.name(), message: error.message.as_str() };
+        let record = Record { act, end: EndRecord { result, bytes: None }, duration_us: None };
+        self.around.audit.borrow_mut().single(&record).map_err(audit_lost)
+    }
+
+    /// Records that a jailed process of this task is locked: who it is, and which descriptors it holds.
+    pub(crate) fn record_start(&mut self, role: Role, pid: u32, locked: &Locked) -> Result<(), Stop> {
+        for what in locked.degraded.iter() {
+            self.report.degrade(what.as_str());
+        }
+        let descriptors: Vec<Value<'_>> = locked.descriptors.iter().map(|d| Value::Number(u64::from(*d))).collect();
+        let input = [
+            ("pid", Value::Number(u64::from(pid))),
+            ("landlock_abi", Value::Number(u64::from(locked.landlock_abi))),
+            ("seccomp_filters", Value::Number(u64::from(locked.seccomp_filters))),
+            ("descriptors", Value::List(&descriptors)),
+        ];
+        let act = BeginRecord {
+            task: Some(&self.id_text),
+            role: role.name(),
+            capability: "task.process",
+            op: "locked",
+            input: Value::Fields(&input),
+            decision: None,
+            rule: None,
+            policy_hash: Some(&self.policy_hash),
+        };
+        let record = Record { act, ..Record::default() };
+        self.around.audit.borrow_mut().single(&record).map_err(audit_lost)
+    }
+
+    /// Asks a helper, and meanwhile watches the worker, the clock and the person.
+    ///
+    /// `Err` of the inner result is the guest's answer; the helper is gone then if it was its fault.
+    pub(crate) async fn ask<C, R>(&mut self, role: Role, call: &C, patience: Duration) -> Result<R, CallError>
+    where
+        C: Encode,
+        R: bincode::Decode<()>,
+    {
+        let now = Instant::now();
+        let task_deadline = self.ledger.deadline();
+        let deadline = (now + patience).min(task_deadline);
+        let mut cancel = self.around.cancel.clone();
+        let reply = {
+            let Some(Helper { jailed, .. }) = self.helpers.get(role) else {
+                return Err(CallError::new(ErrorCode::Internal, "the helper of this capability is not there"));
+            };
+            let worker = &mut self.worker.child;
+            let asked = jailed.peer.call::<C, R>(call, deadline + CANCEL_GRACE);
+            tokio::pin!(asked);
+            let early = tokio::select! {
+                biased;
+                reply = &mut asked => Some(reply),
+                _ = cancelled(&mut cancel) => None,
+                _exit = worker.exited() => None,
+                () = tokio::time::sleep_until(deadline) => None,
+            };
+            match early {
+                Some(reply) => reply,
+                // Nobody waits for it any more, or its time is up: a moment to end cleanly, so that the record says how.
+                None => tokio::time::timeout(CANCEL_GRACE / 2, asked).await.unwrap_or(Err(PeerError::Silent)),
+            }
+        };
+        match reply {
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(self.helper_lost(role, &error, Instant::now() >= task_deadline).await),
+        }
+    }
+
+    /// A helper has died, was silent or broke the protocol: it is gone, with all its handles, and nobody else is.
+    async fn helper_lost(&mut self, role: Role, error: &PeerError, out_of_time: bool) -> CallError {
+        let exit = self.helpers.remove(role).await;
+        match role {
+            Role::CapFs => self.handles.clear(),
+            Role::CapProcFront => {
+                let running = self.processes.clear();
+                self.ledger.give_back(crate::ledger::Cost::Processes, running);
+            }
+            _ => {}
+        }
+        let how = exit.map(describe_exit).unwrap_or_default();
+        let (code, what) = match error {
+            PeerError::Silent if out_of_time => (ErrorCode::Timeout, "the task's time is up"),
+            PeerError::Silent => (ErrorCode::Timeout, "it did not answer in time and was ended"),
+            PeerError::Refused(_) => (ErrorCode::Unavailable, "it broke the protocol and was ended"),
+            _ => (ErrorCode::Unavailable, "it ended before it answered"),
+        };
+        let message = format!("{}: {what}{how}; whether the call took effect is not known", role.name());
+        tracing::warn!(role = role.name(), %error, "a helper was lost");
+        CallError::new(code, &message)
+    }
+
+    /// The payload that a helper sent, or the helper's loss.
+    pub(crate) async fn payload(
+        &mut self,
+        role: Role,
+        body: warden_proto::blob::Body,
+    ) -> Result<Vec<u8>, CallError> {
+        let taken = match self.helpers.get(role) {
+            Some(helper) => helper.jailed.peer.take(body),
+            None => Err(PeerError::Gone),
+        };
+        match taken {
+            Ok(bytes) => Ok(bytes),
+            Err(error) => Err(self.helper_lost(role, &error, false).await),
+        }
+    }
+
+    /// Puts a payload into a reply to the worker.
+    pub(crate) async fn place_for_worker(&mut self, bytes: Vec<u8>) -> Result<warden_proto::blob::Body, Stop> {
+        let deadline = Instant::now() + REPLY_DEADLINE;
+        Ok(self.worker.peer.place(bytes, 1024, deadline).await?)
+    }
+}
+
+/// How a process ended, for a message.
+fn describe_exit(exit: ChildExit) -> String {
+    match exit {
+        ChildExit { signal: Some(31), .. } => " (killed by its own jail, SIGSYS)".to_owned(),
+        ChildExit { signal: Some(signal), .. } => format!(" (signal {signal})"),
+        ChildExit { code: Some(code), .. } => format!(" (status {code})"),
+        ChildExit { .. } => String::new(),
+    }
+}
+
+/// T-09: nothing goes on without the log.
+pub(crate) fn audit_lost(error: crate::audit::AuditError) -> Stop {
+    Stop(Ending::AuditLost(error.to_string()))
+}
+
+/// A cost that cannot be paid, as the guest sees it.
+pub(crate) fn limit_error(spent: &Spent, rule: &str) -> CallError {
+    CallError {
+        code: ErrorCode::Limit,
+        message: warden_proto::Text::cut(&spent.to_string()),
+        rule: warden_proto::Text::cut(rule),
+    }
+}
+
+/// How an act ended, for its record.
+pub(crate) fn outcome_of<'a, T>(result: &'a Result<T, CallError>, done: Value<'a>) -> Outcome<'a> {
+    match result {
+        Ok(_) => Outcome::Done(done),
+        Err(error) => Outcome::Failed { code: error.code.name(), message: error.message.as_str() },
+    }
+}
+

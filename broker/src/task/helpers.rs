@@ -1,0 +1,256 @@
+//! The helpers of one task: started at first use, one per capability, ended with the task.
+
+use super::{Stop, Task};
+use crate::jailed::{Birth, Jailed};
+use crate::runtime::ChildExit;
+use crate::sealed;
+use std::os::fd::AsFd;
+use std::time::Duration;
+use warden_policy::{Access, ArgvShape, RuleKind};
+use warden_proto::link_a::Inherit;
+use warden_proto::msg::error::{CallError, ErrorCode};
+use warden_proto::msg::fs::{self, FsSetup, PathRuleSetup, WorkspaceSetup};
+use warden_proto::msg::life::Role;
+use warden_proto::msg::llm::{LlmSetup, Provider};
+use warden_proto::msg::proc::{ArgShape as ShapeSetup, CommandSetup, EnvVar, ProcBounds, ProcSetup, RunnerCommand, RunnerSetup};
+use warden_proto::{List, Text, codec, socket};
+
+/// Starts of one helper in one task: a hostile guest that kills its helper again and again stops there (T-06).
+const STARTS_MAX: u32 = 5;
+
+/// A running helper.
+pub(crate) struct Helper {
+    pub jailed: Jailed,
+    /// The other process of a capability that is two (cap-proc's runner).
+    pub companion: Option<crate::runtime::Child>,
+}
+
+/// The helpers of one task.
+#[derive(Default)]
+pub(crate) struct Helpers {
+    running: Vec<(Role, Helper)>,
+    starts: Vec<(Role, u32)>,
+}
+
+impl Helpers {
+    /// The running helper of `role`.
+    pub fn get(&mut self, role: Role) -> Option<&mut Helper> {
+        self.running.iter_mut().find(|(r, _)| *r == role).map(|(_, helper)| helper)
+    }
+
+    fn count_start(&mut self, role: Role) -> bool {
+        if let Some((_, count)) = self.starts.iter_mut().find(|(r, _)| *r == role) {
+            *count = count.saturating_add(1);
+            return *count <= STARTS_MAX;
+        }
+        self.starts.push((role, 1));
+        true
+    }
+
+    /// Kills a helper and waits a moment for its end.
+    pub async fn remove(&mut self, role: Role) -> Option<ChildExit> {
+        let at = self.running.iter().position(|(r, _)| *r == role)?;
+        let (_, mut helper) = self.running.swap_remove(at);
+        // One that has ended by itself is asked how before it is killed.
+        let own = tokio::time::timeout(Duration::from_millis(50), helper.jailed.child.exited()).await;
+        if let Ok(exit) = own {
+            return Some(exit);
+        }
+        helper.jailed.child.kill();
+        tokio::time::timeout(Duration::from_millis(500), helper.jailed.child.exited()).await.ok();
+        None
+    }
+
+    /// Ends every helper: asked first, then killed.
+    pub async fn end_all(&mut self) {
+        for (_, helper) in self.running.drain(..) {
+            helper.jailed.end().await;
+            if let Some(mut companion) = helper.companion {
+                // The runner ends with the front's socket; its keepers kill their commands first.
+                let _ = tokio::time::timeout(Duration::from_secs(1), companion.exited()).await;
+            }
+        }
+    }
+}
+
+fn too_long(what: &str) -> impl Fn(warden_proto::bounded::TooLong) -> CallError + '_ {
+    move |e| CallError::new(ErrorCode::Internal, &format!("{what}: {e}"))
+}
+
+impl Task {
+    /// Makes sure that the helper of `role` runs. `Ok(Err)` is the guest's answer.
+    pub(crate) async fn need(&mut self, role: Role) -> Result<Result<(), CallError>, Stop> {
+        if self.helpers.get(role).is_some() {
+            return Ok(Ok(()));
+        }
+        if !self.helpers.count_start(role) {
+            let message = format!("{} has ended {STARTS_MAX} times in this task and is not started again", role.name());
+            return Ok(Err(CallError::new(ErrorCode::Unavailable, &message)));
+        }
+        let started = match role {
+            Role::CapFs => self.start_files().await,
+            Role::CapProcFront => self.start_commands().await,
+            Role::CapLlm => self.start_model().await,
+            _ => Err(CallError::new(ErrorCode::Internal, "no such helper")),
+        };
+        match started {
+            Ok(helper) => {
+                let (pid, locked) = (helper.jailed.child.pid, helper.jailed.locked.clone());
+                self.helpers.running.push((role, helper));
+                self.record_start(role, pid, &locked)?;
+                Ok(Ok(()))
+            }
+            Err(error) => {
+                tracing::warn!(role = role.name(), %error, "a helper could not be started");
+                Ok(Err(error))
+            }
+        }
+    }
+
+    fn workspace_descriptors(&self) -> Vec<Inherit> {
+        self.spec.workspaces.iter().map(|w| Inherit::Workspace { id: w.id }).collect()
+    }
+
+    async fn start_files(&mut self) -> Result<Helper, CallError> {
+        let setup = self.files_setup()?;
+        let birth = Birth { role: Role::CapFs, descriptors: &[], inherit: self.workspace_descriptors() };
+        let jailed = Jailed::start(&self.around.runtime, birth, &setup).await.map_err(unavailable)?;
+        Ok(Helper { jailed, companion: None })
+    }
+
+    fn files_setup(&self) -> Result<FsSetup, CallError> {
+        let mut workspaces = Vec::new();
+        for (index, workspace) in self.spec.policy.workspaces().iter().enumerate() {
+            let rules = self.spec.policy.workspace_rules(index).iter().map(|rule| {
+                Ok(PathRuleSetup {
+                    glob: Text::new(rule.glob.text())?,
+                    kind: match rule.kind {
+                        RuleKind::Deny => fs::RuleKind::Deny,
+                        RuleKind::DenyWrite => fs::RuleKind::DenyWrite,
+                    },
+                    rule: Text::cut(&rule.id),
+                })
+            });
+            let rules = rules.collect::<Result<Vec<_>, _>>().map_err(too_long("a deny rule"))?;
+            workspaces.push(WorkspaceSetup {
+                label: Text::cut(&workspace.label),
+                writable: workspace.access == Access::ReadWrite,
+                symlinks: workspace.symlinks,
+                max_file_bytes: workspace.max_file_bytes,
+                rules: List::new(rules).map_err(too_long("the deny rules of a workspace"))?,
+                rule: Text::cut(&workspace.rule),
+            });
+        }
+        Ok(FsSetup { task: self.id, workspaces: List::new(workspaces).map_err(too_long("workspaces"))? })
+    }
+
+    async fn start_model(&mut self) -> Result<Helper, CallError> {
+        let Some(recording) = &self.spec.recording else {
+            let message = "no model is set up: give `[llm]` in the policy, or --replay FILE";
+            return Err(CallError::new(ErrorCode::Unavailable, message));
+        };
+        let setup = LlmSetup { task: self.id, provider: Provider::Replay, model: Text::cut("replay") };
+        let descriptors = [recording.as_fd()];
+        let birth = Birth { role: Role::CapLlm, descriptors: &descriptors, inherit: Vec::new() };
+        let jailed = Jailed::start(&self.around.runtime, birth, &setup).await.map_err(unavailable)?;
+        Ok(Helper { jailed, companion: None })
+    }
+
+    /// cap-proc is two processes: the runner first, since the front talks to it at once.
+    async fn start_commands(&mut self) -> Result<Helper, CallError> {
+        let runtime = self.around.runtime.clone();
+        let internal = |e: String| CallError::new(ErrorCode::Internal, &e);
+        let (front_end, runner_end) = socket::pair().map_err(|e| internal(e.to_string()))?;
+        let setup = self.commands_setup()?;
+        let mut inherit = vec![hold(&runtime, self.runner_document(&setup)?)?];
+        inherit.extend(self.workspace_descriptors());
+        for program in &self.spec.programs {
+            let copy = program.try_clone().map_err(|e| internal(e.to_string()))?;
+            inherit.push(hold(&runtime, copy)?);
+        }
+        if let Some(scratch) = &self.spec.scratch {
+            let copy = scratch.try_clone().map_err(|e| internal(e.to_string()))?;
+            inherit.push(hold(&runtime, copy)?);
+        }
+        let companion =
+            runtime.exec(Role::CapProcRunner, runner_end, inherit).await.map_err(|e| unavailable(e.into()))?;
+        let birth = Birth { role: Role::CapProcFront, descriptors: &[], inherit: vec![hold(&runtime, front_end)?] };
+        let jailed = Jailed::start(&runtime, birth, &setup).await.map_err(unavailable)?;
+        Ok(Helper { jailed, companion: Some(companion) })
+    }
+
+    fn bounds(&self) -> ProcBounds {
+        ProcBounds {
+            memory_bytes: COMMAND_MEMORY_MIN_BYTES.max(self.spec.memory_bytes.saturating_mul(4)),
+            file_bytes: self.spec.allowance.fs_written,
+            processes: u32::try_from(self.spec.allowance.processes).unwrap_or(u32::MAX),
+            output_bytes: self.spec.output_max_bytes,
+        }
+    }
+
+    fn writable(&self) -> Vec<bool> {
+        self.spec.policy.workspaces().iter().map(|w| w.access == Access::ReadWrite).collect()
+    }
+
+    fn commands_setup(&self) -> Result<ProcSetup, CallError> {
+        let policy = self.spec.policy.clone();
+        let mut commands = Vec::new();
+        for (index, command) in policy.commands().iter().enumerate() {
+            let shapes = policy.argv_shapes(index).iter().map(|shape| {
+                let items = shape.texts().into_iter().map(Text::new).collect::<Result<Vec<_>, _>>()?;
+                Ok(ShapeSetup { items: List::new(items)? })
+            });
+            let shapes = shapes.collect::<Result<Vec<_>, _>>().map_err(too_long("an argument shape"))?;
+            commands.push(CommandSetup {
+                name: Text::new(command.name.clone()).map_err(too_long("a command's name"))?,
+                shapes: List::new(shapes).map_err(too_long("argument shapes"))?,
+                any_args: policy.argv_shapes(index).iter().any(|s| *s == ArgvShape::anything()),
+                env: environment(&command.env)?,
+                exec_workspace: command.exec_workspace,
+                unchecked: command.unchecked || policy.door_needed(index).is_none(),
+                rule: Text::cut(&command.rule),
+            });
+        }
+        Ok(ProcSetup {
+            task: self.id,
+            commands: List::new(commands).map_err(too_long("commands"))?,
+            bounds: self.bounds(),
+            workspaces: List::new(self.writable()).map_err(too_long("workspaces"))?,
+        })
+    }
+
+    fn runner_document(&self, front: &ProcSetup) -> Result<std::os::fd::OwnedFd, CallError> {
+        let internal = |e: String| CallError::new(ErrorCode::Internal, &e);
+        let commands = front.commands.iter().map(|command| RunnerCommand {
+            name: command.name.clone(),
+            env: command.env.clone(),
+            exec_workspace: command.exec_workspace,
+        });
+        let setup = RunnerSetup {
+            build_id: warden_proto::build_id(),
+            workspaces: front.workspaces.clone(),
+            commands: List::first(commands),
+            bounds: front.bounds.clone(),
+            scratch: self.spec.scratch.is_some(),
+        };
+        let bytes = codec::encode(&setup).map_err(|e| internal(e.to_string()))?;
+        sealed::holding("runner", &bytes).map_err(|e| internal(e.to_string()))
+    }
+}
+
+/// RLIMIT_DATA that a command has at least: compilers and interpreters need more than a guest's linear memory.
+const COMMAND_MEMORY_MIN_BYTES: u64 = 1024 * 1024 * 1024;
+
+fn environment(env: &[(String, String)]) -> Result<List<EnvVar, 128>, CallError> {
+    let vars = env.iter().map(|(key, value)| Ok(EnvVar { key: Text::new(key)?, value: Text::new(value)? }));
+    let vars = vars.collect::<Result<Vec<_>, _>>().map_err(too_long("an environment variable"))?;
+    List::new(vars).map_err(too_long("environment variables"))
+}
+
+fn hold(runtime: &crate::runtime::Runtime, fd: std::os::fd::OwnedFd) -> Result<Inherit, CallError> {
+    runtime.hold(fd).map_err(|e| CallError::new(ErrorCode::Internal, &e.to_string()))
+}
+
+fn unavailable(error: crate::jailed::JailedError) -> CallError {
+    CallError::new(ErrorCode::Unavailable, &format!("the helper of this capability could not be started: {error}"))
+}

@@ -1,0 +1,122 @@
+//! Turns of the plan–act–observe loop: counted here, and ended here.
+
+use super::act::{Act, limit_error, outcome_of};
+use super::monitor::{Row, State};
+use super::{Answer, Stop, Task, Verdict, failed};
+use crate::audit::Value;
+use crate::ledger::Cost;
+use tokio::time::Instant;
+use warden_policy::LimitKey;
+use warden_proto::msg::error::{CallError, ErrorCode};
+use warden_proto::msg::loops::{LoopCall, LoopReply};
+use warden_proto::msg::worker::{GuestKind, WorkerReply};
+use warden_proto::{List, Text};
+
+/// Times a planner may say in a row that another try helps.
+const PLANNER_ERRORS_MAX: u32 = 3;
+
+impl Task {
+    /// One turn.
+    pub(super) async fn turn(&mut self, row: Row, call: LoopCall) -> Answer {
+        match call {
+            LoopCall::BeginStep => self.begin_step(row),
+            LoopCall::Plan { thought } => {
+                self.planner_errors = 0;
+                self.state = State::Acting;
+                self.progress.thought(thought.as_str());
+                if let Some(step) = self.report.step() {
+                    step.thought = thought.to_string();
+                }
+                self.record_turn(row, Value::Text(thought.as_str()), &Ok::<(), CallError>(()))?;
+                Ok(WorkerReply::Loop(LoopReply::Proceed))
+            }
+            LoopCall::BadAction { capability, error } => {
+                // The worker parsed it; its own words on what is wrong are bounded text, told to people escaped.
+                let error = CallError { rule: Text::default(), ..error };
+                self.refuse(row, "action", capability.as_str(), Value::Text(capability.as_str()), &error)?;
+                self.progress.action(capability.as_str(), "", Some(&error));
+                self.report.action(capability.as_str(), &Err(error));
+                Ok(WorkerReply::Loop(LoopReply::Proceed))
+            }
+            LoopCall::Complete { reason, outcome } => self.complete(row, reason.into_string(), outcome).await,
+            LoopCall::PlannerError { retryable, message } => self.planner_error(row, retryable, message.as_str()),
+        }
+    }
+
+    fn record_turn<T>(&mut self, row: Row, input: Value<'_>, result: &Result<T, CallError>) -> Result<(), Stop> {
+        let act = Act { row, input, rule: "" };
+        self.end(&act, None, outcome_of(result, Value::Null), None, Instant::now())
+    }
+
+    fn begin_step(&mut self, row: Row) -> Answer {
+        let policy = self.spec.policy.clone();
+        let number = self.next_step_number();
+        match self.ledger.reserve(Cost::Steps, 1) {
+            Ok(reserved) => {
+                self.ledger.settle(reserved, 1);
+                self.state = State::Planning;
+                self.report.begin_step(number);
+                self.progress.step(number);
+                self.record_turn(row, Value::Number(u64::from(number)), &Ok::<(), CallError>(()))?;
+                Ok(WorkerReply::Loop(LoopReply::Proceed))
+            }
+            Err(spent) => {
+                let error = limit_error(&spent, policy.limits().rule(LimitKey::Steps));
+                self.record_turn(row, Value::Number(u64::from(number)), &Err::<(), _>(error.clone()))?;
+                self.verdict = Some(Verdict::Exhausted(spent.to_string()));
+                Ok(failed(error))
+            }
+        }
+    }
+
+    fn next_step_number(&mut self) -> u32 {
+        let first = match &self.spec.guest {
+            GuestKind::Planner { first_step, .. } => *first_step,
+            GuestKind::Program { .. } => 1,
+        };
+        let done = u32::try_from(self.ledger.used(Cost::Steps)).unwrap_or(u32::MAX);
+        first.saturating_add(done)
+    }
+
+    /// T-15: the planner says that it is done; the broker looks.
+    async fn complete(&mut self, row: Row, reason: String, outcome: warden_proto::blob::Body) -> Answer {
+        let outcome = self.worker.peer.take(outcome)?;
+        let outcome = String::from_utf8_lossy(&outcome).into_owned();
+        self.record_turn(row, Value::Text(&reason), &Ok::<(), CallError>(()))?;
+        self.progress.complete(&reason);
+        self.reason = Some(reason);
+        self.outcome = Some(outcome);
+        if self.spec.predicates.is_empty() {
+            self.verdict = Some(Verdict::Unverified);
+            return Ok(ended());
+        }
+        let unmet = self.evaluate().await?;
+        if unmet.is_empty() {
+            self.verdict = Some(Verdict::Done);
+            return Ok(ended());
+        }
+        if self.spec.runbook {
+            self.verdict = Some(Verdict::Failed(format!("not met: {}", unmet.join("; "))));
+            return Ok(ended());
+        }
+        self.state = State::BetweenSteps;
+        let unmet = List::first(unmet.iter().map(|text| Text::cut(text)));
+        Ok(WorkerReply::Loop(LoopReply::Verdict { ended: false, unmet }))
+    }
+
+    fn planner_error(&mut self, row: Row, retryable: bool, message: &str) -> Answer {
+        self.planner_errors = self.planner_errors.saturating_add(1);
+        let error = CallError::new(ErrorCode::Internal, message);
+        self.record_turn(row, Value::Text(message), &Err::<(), _>(error.clone()))?;
+        if retryable && self.planner_errors < PLANNER_ERRORS_MAX {
+            self.state = State::BetweenSteps;
+            return Ok(WorkerReply::Loop(LoopReply::Proceed));
+        }
+        self.verdict = Some(Verdict::Failed(format!("the planner gave up: {message}")));
+        Ok(failed(error))
+    }
+}
+
+fn ended() -> WorkerReply {
+    WorkerReply::Loop(LoopReply::Verdict { ended: true, unmet: List::default() })
+}

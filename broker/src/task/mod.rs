@@ -1,0 +1,337 @@
+//! One task from its first frame to its result.
+//!
+//! Runs in the broker, one future per task on its one thread. It owns the task's worker, its helpers, its ledger and its
+//! record, and shares nothing with other tasks but the spawner and the audit log (T-11). The worker speaks, the monitor
+//! table says whether it may, the policy decides, the ledger reserves, the log is written, the helper acts: in this order
+//! for every call.
+
+mod act;
+mod files;
+mod handles;
+mod helpers;
+mod loops;
+mod model;
+pub mod monitor;
+mod policies;
+pub mod predicates;
+mod processes;
+pub mod report;
+
+use crate::audit::{AuditLog, HexDigest};
+use crate::jailed::{Birth, Jailed, JailedError};
+use crate::ledger::{Allowance, Ledger};
+use crate::output::Sinks;
+use crate::peer::PeerError;
+use crate::progress::Progress;
+use crate::runtime::{OpenedWorkspace, Runtime};
+use handles::{Handles, Processes};
+use helpers::Helpers;
+use monitor::State;
+use report::Report;
+use std::cell::RefCell;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use warden_policy::Effective;
+use warden_policy::Predicate;
+use warden_proto::Kind;
+use warden_proto::limits::LOCKED_DEADLINE;
+use warden_proto::msg::error::CallError;
+use warden_proto::msg::life::Role;
+use warden_proto::msg::worker::{End, Finish, GuestKind, Output, WorkerCall, WorkerReply, WorkerSetup};
+
+/// What a guest that missed its own timer gets before it is killed.
+const DEADLINE_GRACE: Duration = Duration::from_millis(250);
+
+/// How far a person has asked for the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancel {
+    /// Go on.
+    No,
+    /// No new calls; what is under way gets a moment. Holds the signal's number.
+    Gently(i32),
+}
+
+/// Everything a task is made of.
+pub struct Spec {
+    /// What it may do.
+    pub policy: Rc<Effective>,
+    /// What it may spend.
+    pub allowance: Allowance,
+    /// Fuel, when metered.
+    pub fuel: Option<u64>,
+    /// Linear memory, bytes.
+    pub memory_bytes: u64,
+    /// Bytes kept of each captured output.
+    pub output_max_bytes: u64,
+    /// How the guest is run.
+    pub guest: GuestKind,
+    /// Its code, sealed.
+    pub code: OwnedFd,
+    /// What must hold at the end; empty for none.
+    pub predicates: Vec<Predicate>,
+    /// A runbook: unmet predicates end it, they are not told to it.
+    pub runbook: bool,
+    /// The task's workspaces, in the policy's order.
+    pub workspaces: Vec<OpenedWorkspace>,
+    /// The programs of the policy's commands, in its order, opened and checked.
+    pub programs: Vec<OwnedFd>,
+    /// A directory of the task's own for its commands, if there is one.
+    pub scratch: Option<OwnedFd>,
+    /// The recording that stands for the model.
+    pub recording: Option<OwnedFd>,
+}
+
+/// What the task shares with the rest of the broker.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The spawner.
+    pub runtime: Runtime,
+    /// The log.
+    pub audit: Rc<RefCell<AuditLog>>,
+    /// Whether a person has asked for the end.
+    pub cancel: watch::Receiver<Cancel>,
+}
+
+/// Why a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The guest or its worker told: see [`End`].
+    Guest(End),
+    /// The broker ended the loop: its verdict.
+    Verdict(Verdict),
+    /// Its time was up.
+    Timeout,
+    /// A person asked for the end.
+    Cancelled(i32),
+    /// The worker died or was refused.
+    WorkerLost(String),
+    /// The log could not be written: nothing goes on.
+    AuditLost(String),
+}
+
+/// How a loop ended, by the broker's own measure (T-15).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every predicate holds.
+    Done,
+    /// There is no predicate.
+    Unverified,
+    /// A predicate does not hold, or the planner gave up.
+    Failed(String),
+    /// A limit was reached.
+    Exhausted(String),
+}
+
+/// The end of a task.
+pub struct Ended {
+    /// Why.
+    pub ending: Ending,
+    /// What was done.
+    pub report: Report,
+    /// Fuel used.
+    pub fuel: u64,
+    /// Highest linear memory, bytes.
+    pub memory_peak_bytes: u64,
+    /// The predicates' last evaluation.
+    pub predicates: Vec<predicates::Evaluated>,
+    /// What the planner said the outcome is.
+    pub outcome: Option<String>,
+    /// What it said why.
+    pub reason: Option<String>,
+    /// What was spent.
+    pub ledger: Ledger,
+    /// Captured output.
+    pub sinks: Sinks,
+}
+
+/// A running task.
+pub struct Task {
+    id: [u8; 16],
+    id_text: String,
+    spec: Spec,
+    around: Surroundings,
+    policy_hash: HexDigest,
+    worker: Jailed,
+    helpers: Helpers,
+    handles: Handles,
+    processes: Processes,
+    ledger: Ledger,
+    report: Report,
+    state: State,
+    sinks: Sinks,
+    progress: Rc<dyn Progress>,
+    evaluated: Vec<predicates::Evaluated>,
+    outcome: Option<String>,
+    reason: Option<String>,
+    planner_errors: u32,
+    verdict: Option<Verdict>,
+}
+
+/// A task stops now.
+pub(crate) struct Stop(Ending);
+
+/// Either an answer for the worker or the end of the task.
+pub(crate) type Answer = Result<WorkerReply, Stop>;
+
+impl From<PeerError> for Stop {
+    fn from(error: PeerError) -> Self {
+        Stop(Ending::WorkerLost(error.to_string()))
+    }
+}
+
+impl Task {
+    /// Starts the task's worker.
+    pub async fn start(
+        spec: Spec,
+        around: Surroundings,
+        sinks: Sinks,
+        progress: Rc<dyn Progress>,
+        id: [u8; 16],
+    ) -> Result<Self, JailedError> {
+        let ledger = Ledger::new(&spec.allowance);
+        let setup = WorkerSetup {
+            task: id,
+            guest: spec.guest.clone(),
+            fuel: spec.fuel,
+            memory_bytes: spec.memory_bytes,
+            wall_ms: crate::ledger::millis(spec.allowance.wall),
+        };
+        let descriptors = [spec.code.as_fd()];
+        let birth = Birth { role: Role::Worker, descriptors: &descriptors, inherit: Vec::new() };
+        let worker = Jailed::start(&around.runtime, birth, &setup).await?;
+        let state = match spec.guest {
+            GuestKind::Program { .. } => State::Program,
+            GuestKind::Planner { .. } => State::BetweenSteps,
+        };
+        let mut task = Self {
+            id,
+            id_text: crate::cache::hex(&id),
+            policy_hash: HexDigest::parse(spec.policy.hash()).unwrap_or(HexDigest::ZERO),
+            spec,
+            around,
+            worker,
+            helpers: Helpers::default(),
+            handles: Handles::default(),
+            processes: Processes::default(),
+            ledger,
+            report: Report::default(),
+            state,
+            sinks,
+            progress,
+            evaluated: Vec::new(),
+            outcome: None,
+            reason: None,
+            planner_errors: 0,
+            verdict: None,
+        };
+        task.report.landlock_abi = task.worker.locked.landlock_abi;
+        let locked = task.worker.locked.clone();
+        if let Err(Stop(Ending::AuditLost(why))) = task.record_start(Role::Worker, task.worker.child.pid, &locked) {
+            return Err(JailedError::Setup { role: "worker", why });
+        }
+        Ok(task)
+    }
+
+    /// Serves the worker until the task is over.
+    pub async fn run(mut self) -> Ended {
+        let mut finish = None;
+        let ending = match self.serve().await {
+            Ok(end) => {
+                let ending = self.ending_of(&end);
+                finish = Some(end);
+                ending
+            }
+            Err(Stop(ending)) => ending,
+        };
+        self.worker.child.kill();
+        let (fuel, memory_peak_bytes) = finish.map_or((0, 0), |f| (f.fuel, f.memory_peak_bytes));
+        self.helpers.end_all().await;
+        self.sinks.flush();
+        let ended = Ended {
+            ending,
+            report: self.report,
+            fuel,
+            memory_peak_bytes,
+            predicates: self.evaluated,
+            outcome: self.outcome,
+            reason: self.reason,
+            ledger: self.ledger,
+            sinks: self.sinks,
+        };
+        let _ = tokio::time::timeout(LOCKED_DEADLINE, self.worker.child.exited()).await;
+        ended
+    }
+
+    /// The loop: one frame of the worker after the other.
+    async fn serve(&mut self) -> Result<Finish, Stop> {
+        loop {
+            let limit = self.ledger.deadline() + DEADLINE_GRACE;
+            let mut cancel = self.around.cancel.clone();
+            let frame = tokio::select! {
+                biased;
+                signal = cancelled(&mut cancel) => return Err(Stop(Ending::Cancelled(signal))),
+                () = sleep_until(limit) => return Err(Stop(Ending::Timeout)),
+                frame = self.worker.peer.next() => frame?,
+            };
+            match frame.kind {
+                Kind::Output => {
+                    let output: Output = frame.decode().map_err(PeerError::from)?;
+                    self.sinks.take(output, limit.into_std());
+                }
+                Kind::Finish => return frame.decode().map_err(|e| PeerError::from(e).into()),
+                Kind::Call => {
+                    let call: WorkerCall = frame.decode().map_err(PeerError::from)?;
+                    let reply = self.answer(call).await?;
+                    let deadline = Instant::now() + warden_proto::limits::REPLY_DEADLINE;
+                    self.worker.peer.send(Kind::Reply, frame.request, &reply, &[], deadline).await?;
+                }
+                other => return Err(PeerError::Refused(format!("a worker may not send {other:?}")).into()),
+            }
+        }
+    }
+
+    /// One call: the table first, then the family's own handler.
+    async fn answer(&mut self, call: WorkerCall) -> Answer {
+        let row = monitor::row_of(&call).filter(|row| row.states.contains(&self.state));
+        let Some(row) = row else {
+            return Err(PeerError::Refused(format!("a call came that may not come while {:?}", self.state)).into());
+        };
+        match call {
+            WorkerCall::Fs { origin, call } => self.files(row, origin, call).await,
+            WorkerCall::Proc { origin, alias, call } => self.commands(row, origin, alias.as_str(), call).await,
+            WorkerCall::Llm { origin, call } => self.model(row, origin, call).await,
+            WorkerCall::Policy { origin, call } => self.policy(row, origin, call).await,
+            WorkerCall::Loop { call } => self.turn(row, call).await,
+            WorkerCall::Absent { origin, capability } => self.absent(origin, capability.as_str()),
+        }
+    }
+
+    fn ending_of(&self, finish: &Finish) -> Ending {
+        match (&self.verdict, &finish.end) {
+            // What the broker decided stands, whatever the worker says after it (T-15). The worker's own account of an
+            // exhausted guest is more exact than a missing verdict.
+            (Some(verdict), _) => Ending::Verdict(verdict.clone()),
+            (None, end) => Ending::Guest(end.clone()),
+        }
+    }
+}
+
+/// Resolves when a person has asked for the end, with the signal's number.
+pub(crate) async fn cancelled(cancel: &mut watch::Receiver<Cancel>) -> i32 {
+    loop {
+        if let Cancel::Gently(signal) = *cancel.borrow_and_update() {
+            return signal;
+        }
+        if cancel.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// An error reply.
+pub(crate) fn failed(error: CallError) -> WorkerReply {
+    WorkerReply::Error(error)
+}

@@ -1,0 +1,125 @@
+//! Calls to the model: the budget first, then cap-llm.
+
+use super::act::{Act, limit_error, outcome_of};
+use super::monitor::Row;
+use super::{Answer, Stop, Task, Verdict, failed};
+use crate::audit::Value;
+use crate::ledger::Cost;
+use crate::peer::PeerError;
+use std::time::Duration;
+use tokio::time::Instant;
+use warden_policy::{Call, Verdict as Decided};
+use warden_policy::LimitKey;
+use warden_proto::limits::REPLY_DEADLINE;
+use warden_proto::msg::error::{CallError, ErrorCode};
+use warden_proto::msg::life::Role;
+use warden_proto::msg::llm::{LlmCall, LlmHelperReply, LlmReply};
+use warden_proto::msg::worker::{Origin, WorkerReply};
+
+/// How long a model may take for one answer.
+const MODEL_PATIENCE: Duration = Duration::from_secs(120);
+
+impl Task {
+    /// One call to the model.
+    pub(super) async fn model(&mut self, row: Row, origin: Origin, call: LlmCall) -> Answer {
+        self.report.count(row.capability);
+        let LlmCall { conversation, tools, options } = call;
+        let conversation = self.worker.peer.take(conversation)?;
+        let size = u64::try_from(conversation.len()).unwrap_or(u64::MAX);
+        let fields = [("bytes", Value::Number(size)), ("tools", Value::Bool(tools))];
+        let input = Value::Fields(&fields);
+        let rule = match self.allow_model(row) {
+            Ok(rule) => rule,
+            Err(error) => {
+                self.refuse(row, row.capability, "model", input, &error)?;
+                return Ok(failed(error));
+            }
+        };
+        if let Err(error) = self.need(Role::CapLlm).await? {
+            self.refuse(row, row.capability, "model", input, &error)?;
+            return Ok(failed(error));
+        }
+        let reserved = match self.reserve_model(size, options.max_tokens) {
+            Ok(reserved) => reserved,
+            Err(error) => {
+                self.refuse(row, row.capability, "model", input, &error)?;
+                return Ok(failed(error));
+            }
+        };
+        let act = Act { row, input, rule: &rule };
+        let ticket = self.begin(&act)?;
+        let started = Instant::now();
+        let result = self.ask_model(conversation, tools, options).await;
+        let tokens = match &result {
+            Ok((reply, _)) => reply.usage.map(|u| u64::from(u.total_tokens)),
+            Err(_) => Some(0),
+        };
+        let amount = tokens.unwrap_or(reserved.1);
+        self.ledger.settle(reserved.0, amount);
+        let moved = result.as_ref().ok().and_then(|(_, content)| u64::try_from(content.len()).ok());
+        self.end(&act, ticket, outcome_of(&result, Value::Number(amount)), moved, started)?;
+        let _ = origin;
+        match result {
+            Ok((LlmReply { mismatch: Some(detail), .. }, _)) => {
+                // The recording does not fit what happened: the run is over, whatever the planner makes of it (T-15).
+                self.verdict = Some(Verdict::Failed(format!("the recording does not match: {detail}")));
+                Err(Stop(super::Ending::Verdict(Verdict::Failed(format!("the recording does not match: {detail}")))))
+            }
+            Ok((mut reply, content)) => {
+                reply.content = self.place_for_worker(content).await?;
+                Ok(WorkerReply::Llm(reply))
+            }
+            Err(error) => Ok(failed(error)),
+        }
+    }
+
+    fn allow_model(&mut self, row: Row) -> Result<String, CallError> {
+        let policy = self.spec.policy.clone();
+        let verdict = policy.decide(&Call::Named { capability: row.capability });
+        let rule = match verdict.map_err(|e| CallError::new(ErrorCode::InvalidArgument, &e.to_string()))? {
+            Decided::Deny(denial) => return Err(CallError::denied(&denial.rule, &denial.reason)),
+            Decided::Allow(grant) => {
+                self.check_approval(row.capability, grant.approval.as_deref())?;
+                grant.rules.last().cloned().unwrap_or_default()
+            }
+        };
+        let taken = self.ledger.reserve(Cost::LlmCalls, 1);
+        let taken = taken.map_err(|spent| limit_error(&spent, policy.limits().rule(LimitKey::LlmCalls)))?;
+        self.ledger.settle(taken, 1);
+        Ok(rule)
+    }
+
+    /// Reserves what a call may cost: four bytes a token for what is sent, and the answer's own bound.
+    fn reserve_model(
+        &mut self,
+        sent_bytes: u64,
+        max_tokens: Option<u32>,
+    ) -> Result<(crate::ledger::Reserved, u64), CallError> {
+        let left = self.ledger.left(Cost::LlmTokens);
+        let wanted = (sent_bytes / 4).saturating_add(u64::from(max_tokens.unwrap_or(0))).max(1);
+        // The estimate is rough, so a call that might just fit is let through; what it really costs is settled after it.
+        let amount = if left == 0 { wanted } else { wanted.min(left) };
+        let policy = self.spec.policy.clone();
+        let reserved = self.ledger.reserve(Cost::LlmTokens, amount);
+        let reserved = reserved.map_err(|spent| limit_error(&spent, policy.limits().rule(LimitKey::LlmTokens)))?;
+        Ok((reserved, amount))
+    }
+
+    async fn ask_model(
+        &mut self,
+        conversation: Vec<u8>,
+        tools: bool,
+        options: warden_proto::msg::llm::LlmOptions,
+    ) -> Result<(LlmReply, Vec<u8>), CallError> {
+        let placed = match self.helpers.get(Role::CapLlm) {
+            Some(helper) => helper.jailed.peer.place(conversation, 8192, Instant::now() + REPLY_DEADLINE).await,
+            None => Err(PeerError::Gone),
+        };
+        let conversation = placed.map_err(|e| CallError::new(ErrorCode::Unavailable, &format!("cap-llm: {e}")))?;
+        let call = LlmCall { conversation, tools, options };
+        let reply: LlmHelperReply = self.ask(Role::CapLlm, &call, MODEL_PATIENCE).await?;
+        let reply = reply?;
+        let content = self.payload(Role::CapLlm, reply.content.clone()).await?;
+        Ok((reply, content))
+    }
+}

@@ -1,0 +1,160 @@
+//! Calls on the policy itself: what a task may do, claims on budgets, requests, and lines of a guest's own in the log.
+
+use super::act::{Act, limit_error, outcome_of};
+use super::monitor::Row;
+use super::{Answer, Task, failed};
+use crate::audit::Value;
+use tokio::time::Instant;
+use warden_policy::Access;
+use warden_policy::LimitKey;
+use warden_proto::msg::error::{CallError, ErrorCode};
+use warden_proto::msg::policy::{BudgetKind, CommandRule, PolicyCall, PolicyReply, WorkspaceRule};
+use warden_proto::msg::worker::{Origin, WorkerReply};
+use warden_proto::{List, Text, render};
+
+const BUDGETS: [BudgetKind; 6] = [
+    BudgetKind::Steps,
+    BudgetKind::WallclockMs,
+    BudgetKind::LlmTokens,
+    BudgetKind::Processes,
+    BudgetKind::FilesystemOps,
+    BudgetKind::BrowserActions,
+];
+
+/// Events of a guest's own in the log of one task: beyond them it only fills the disk (T-06).
+const EVENTS_MAX: u64 = 1_000;
+
+impl Task {
+    /// One call on the policy.
+    pub(super) async fn policy(&mut self, row: Row, origin: Origin, call: PolicyCall) -> Answer {
+        self.report.count(row.capability);
+        let started = Instant::now();
+        let result = self.policy_answer(&call);
+        let fields = match &call {
+            PolicyCall::Describe => vec![],
+            PolicyCall::ClaimBudget { kind, units } => {
+                vec![("kind", Value::Text(kind.name())), ("units", Value::Number(*units))]
+            }
+            PolicyCall::RequestCapability { capability, scope, justification } => vec![
+                ("capability", Value::Text(capability.as_str())),
+                ("scope", scope.as_ref().map_or(Value::Null, |s| Value::Text(s.as_str()))),
+                ("justification", Value::Text(justification.as_str())),
+            ],
+            PolicyCall::LogEvent { event_type, step, payload } => vec![
+                ("event_type", Value::Text(event_type.as_str())),
+                ("step", step.map_or(Value::Null, |s| Value::Number(u64::from(s)))),
+                ("payload", Value::Text(payload.as_str())),
+            ],
+        };
+        let done = match &result {
+            Ok(PolicyReply::Granted { approved, .. }) => Value::Bool(*approved),
+            _ => Value::Null,
+        };
+        let act = Act { row, input: Value::Fields(&fields), rule: "builtin:policy" };
+        self.end(&act, None, outcome_of(&result, done), None, started)?;
+        if origin == Origin::Action {
+            let rendered = result.as_ref().map(render::policy).map_err(Clone::clone);
+            self.progress.action(row.capability, "", rendered.as_ref().err());
+            self.report.action(row.capability, &rendered);
+        }
+        Ok(match result {
+            Ok(reply) => WorkerReply::Policy(reply),
+            Err(error) => failed(error),
+        })
+    }
+
+    fn policy_answer(&mut self, call: &PolicyCall) -> Result<PolicyReply, CallError> {
+        match call {
+            PolicyCall::Describe => Ok(self.describe()),
+            PolicyCall::ClaimBudget { kind, units } => {
+                let key = match kind {
+                    BudgetKind::Steps => LimitKey::Steps,
+                    BudgetKind::WallclockMs => LimitKey::Wall,
+                    BudgetKind::LlmTokens => LimitKey::LlmTokens,
+                    BudgetKind::Processes => LimitKey::Processes,
+                    BudgetKind::FilesystemOps => LimitKey::FsOps,
+                    BudgetKind::BrowserActions => LimitKey::BrowserActions,
+                };
+                let policy = self.spec.policy.clone();
+                let claimed = self.ledger.claim(*kind, *units);
+                claimed.map_err(|spent| limit_error(&spent, policy.limits().rule(key)))?;
+                Ok(PolicyReply::Budget { budget: self.ledger.snapshot(*kind) })
+            }
+            PolicyCall::RequestCapability { capability, .. } => Ok(self.request(capability.as_str())),
+            PolicyCall::LogEvent { .. } => {
+                if self.report.calls.get("policy").is_some_and(|calls| *calls > EVENTS_MAX) {
+                    let message = format!("a task may call policy.* {EVENTS_MAX} times before its events are refused");
+                    return Err(CallError::new(ErrorCode::Limit, &message));
+                }
+                Ok(PolicyReply::Logged)
+            }
+        }
+    }
+
+    fn describe(&mut self) -> PolicyReply {
+        let policy = self.spec.policy.clone();
+        let workspaces = policy.workspaces().iter().map(|w| WorkspaceRule {
+            label: Text::cut(&w.label),
+            relative_root: Text::cut(&format!("{}:", w.label)),
+            read_only: w.access == Access::ReadOnly,
+            max_file_bytes: Some(w.max_file_bytes),
+        });
+        let commands = policy.commands().iter().enumerate().map(|(index, command)| {
+            let shapes: Vec<String> = policy.argv_shapes(index).iter().map(|s| s.texts().join(" ")).collect();
+            let description = match shapes.as_slice() {
+                [] => "no arguments".to_owned(),
+                some => format!("arguments: {}", some.join(" | ")),
+            };
+            CommandRule { name: Text::cut(&command.name), description: Some(Text::cut(&description)) }
+        });
+        PolicyReply::Snapshot {
+            workspaces: List::first(workspaces),
+            commands: List::first(commands),
+            budgets: List::first(BUDGETS.map(|kind| self.ledger.snapshot(kind))),
+        }
+    }
+
+    /// A request never widens anything by itself: it is answered with what the policy already says (T-10).
+    fn request(&self, capability: &str) -> PolicyReply {
+        let policy = &self.spec.policy;
+        let name = warden_policy::canonical_capability(capability);
+        let approved = match name.split_once('.').map_or(name.as_str(), |(family, _)| family) {
+            "fs" => !policy.workspaces().is_empty(),
+            "proc" => !policy.commands().is_empty(),
+            "llm" => policy.llm().is_some(),
+            "policy" => true,
+            _ => false,
+        };
+        let reason = match approved {
+            true => "the policy already allows this capability, within its rules",
+            false => "the policy does not allow it; a person would have to change the policy",
+        };
+        PolicyReply::Granted { approved, reason: Some(Text::cut(reason)) }
+    }
+
+    /// A capability that exists by name and is not there.
+    pub(super) fn absent(&mut self, origin: Origin, capability: &str) -> Answer {
+        let name = warden_policy::canonical_capability(capability);
+        let known = warden_policy::CAPABILITIES.iter().find(|known| **known == name);
+        let error = match known {
+            Some(known) => CallError::new(
+                ErrorCode::Unavailable,
+                &format!("{known} is not available: this version of warden has no helper for it"),
+            ),
+            None => CallError::new(ErrorCode::InvalidArgument, "there is no such capability"),
+        };
+        let row = Row {
+            capability: known.copied().unwrap_or("unknown"),
+            op: "absent",
+            states: &[],
+            cost: None,
+            recording: super::monitor::Recording::Single,
+        };
+        self.refuse(row, row.capability, capability, Value::Text(capability), &error)?;
+        if origin == Origin::Action {
+            self.progress.action(row.capability, "", Some(&error));
+            self.report.action(row.capability, &Err(error.clone()));
+        }
+        Ok(failed(error))
+    }
+}

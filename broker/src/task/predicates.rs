@@ -1,0 +1,129 @@
+//! Success predicates: asked of the helper that holds the thing, by the broker, when the brain says it is done (T-15).
+
+use super::{Stop, Task};
+use std::time::Duration;
+use warden_policy::Predicate;
+use warden_proto::msg::error::CallError;
+use warden_proto::msg::fs::FileCheck;
+use warden_proto::{Text, render};
+
+/// A predicate's own time.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+/// A predicate's own processes.
+pub const PROCESSES: u32 = 16;
+
+/// A predicate and what was found.
+#[derive(Debug, Clone)]
+pub struct Evaluated {
+    /// As people read it.
+    pub predicate: String,
+    /// Whether it holds.
+    pub met: bool,
+    /// What was found.
+    pub detail: String,
+}
+
+impl Evaluated {
+    /// For `predicates[]` of a result.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({"predicate": self.predicate, "met": self.met, "detail": self.detail})
+    }
+}
+
+impl Task {
+    /// Evaluates every predicate and returns what does not hold, for the brain and for people.
+    pub(super) async fn evaluate(&mut self) -> Result<Vec<String>, Stop> {
+        self.evaluated.clear();
+        let mut unmet = Vec::new();
+        for predicate in self.spec.predicates.clone() {
+            let (met, detail) = self.judge(&predicate).await?;
+            let name = predicate.to_string();
+            self.progress.predicate(&name, met, &detail);
+            if !met {
+                unmet.push(format!("{name}: {detail}"));
+            }
+            self.evaluated.push(Evaluated { predicate: name, met, detail });
+        }
+        Ok(unmet)
+    }
+
+    async fn judge(&mut self, predicate: &Predicate) -> Result<(bool, String), Stop> {
+        let Predicate::File { path, check } = predicate else {
+            return Box::pin(self.judge_other(predicate)).await;
+        };
+        let check = match file_check(check) {
+            Ok(check) => check,
+            Err(why) => return Ok((false, why)),
+        };
+        let answer = self.check_file(path, check).await?;
+        Ok(told(answer))
+    }
+
+    async fn judge_other(&mut self, predicate: &Predicate) -> Result<(bool, String), Stop> {
+        match predicate {
+            Predicate::Command { command, args } => {
+                let answer = self.check_command(command, args).await?;
+                Ok(told(answer))
+            }
+            Predicate::All(parts) => {
+                for part in parts {
+                    let (met, detail) = self.judge(part).await?;
+                    if !met {
+                        return Ok((false, format!("{part}: {detail}")));
+                    }
+                }
+                Ok((true, "all hold".to_owned()))
+            }
+            Predicate::Any(parts) => {
+                let mut details = Vec::new();
+                for part in parts {
+                    let (met, detail) = self.judge(part).await?;
+                    if met {
+                        return Ok((true, detail));
+                    }
+                    details.push(format!("{part}: {detail}"));
+                }
+                Ok((false, details.join("; ")))
+            }
+            Predicate::Not(part) => {
+                let (met, detail) = self.judge(part).await?;
+                Ok((!met, detail))
+            }
+            _ => Ok((false, "this version of warden cannot evaluate it: it has no helper that holds the thing".to_owned())),
+        }
+    }
+}
+
+/// The question in cap-fs's terms.
+fn file_check(check: &warden_policy::FileCheck) -> Result<FileCheck, String> {
+    let too_long = |e: warden_proto::bounded::TooLong| format!("the predicate is too long: {e}");
+    Ok(match check {
+        warden_policy::FileCheck::Exists => FileCheck::Exists,
+        warden_policy::FileCheck::Absent => FileCheck::Absent,
+        warden_policy::FileCheck::Contains(regex) => {
+            FileCheck::Contains { regex: Text::new(regex.clone()).map_err(too_long)? }
+        }
+        warden_policy::FileCheck::Sha256(hex) => FileCheck::Sha256 { digest: digest_of(hex)? },
+        warden_policy::FileCheck::Json { pointer, equals } => FileCheck::JsonEquals {
+            pointer: Text::new(pointer.clone()).map_err(too_long)?,
+            value: Text::new(equals.to_string()).map_err(too_long)?,
+        },
+    })
+}
+
+fn digest_of(hex: &str) -> Result<[u8; 32], String> {
+    let byte = |at: usize| hex.get(at..at.saturating_add(2)).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let bytes: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
+    bytes.and_then(|b| b.try_into().ok()).ok_or_else(|| "the SHA-256 is not 64 hex digits".to_owned())
+}
+
+/// A predicate that could not be asked does not hold.
+fn told(answer: Result<(bool, String), CallError>) -> (bool, String) {
+    match answer {
+        Ok(found) => found,
+        Err(error) => {
+            let rule = if error.rule.is_empty() { String::new() } else { format!(" ({})", error.rule) };
+            (false, format!("{}{rule}", render::error(&error)["message"].as_str().unwrap_or_default()))
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What the result says of a task: the broker's own record of steps, denials and usage, never a worker's claims (T-14).
+
+use serde_json::{Value, json};
+use warden_proto::msg::error::{CallError, ErrorCode};
+
+/// Longest output of one action in a result, bytes of JSON; longer ones are cut to a note.
+const ACTION_OUTPUT_MAX_BYTES: usize = 64 * 1024;
+/// Denials kept; more are counted.
+const DENIALS_MAX: usize = 1000;
+/// Steps kept in full.
+const STEPS_MAX: usize = 10_000;
+
+/// A denial, as results list it.
+#[derive(Debug, Clone)]
+pub struct Denial {
+    /// The contract's name.
+    pub capability: String,
+    /// What was asked for, in the guest's terms.
+    pub target: String,
+    /// The rule.
+    pub rule: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// One step of the loop.
+#[derive(Debug, Clone, Default)]
+pub struct Step {
+    /// Its number.
+    pub step: u32,
+    /// What the planner said it thinks.
+    pub thought: String,
+    /// `actions[]`, rendered.
+    pub actions: Vec<Value>,
+}
+
+/// Everything a result says beyond its outcome.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The steps so far.
+    pub steps: Vec<Step>,
+    /// The denials so far.
+    pub denials: Vec<Denial>,
+    /// Calls that reached a helper, by capability's first part.
+    pub calls: std::collections::BTreeMap<&'static str, u64>,
+    /// What of the jails this host could not give.
+    pub degraded: Vec<String>,
+    /// Landlock ABI in force.
+    pub landlock_abi: u8,
+}
+
+impl Report {
+    /// Notes a denial.
+    pub fn deny(&mut self, capability: &str, target: &str, error: &CallError) {
+        if error.code == ErrorCode::Denied && self.denials.len() < DENIALS_MAX {
+            self.denials.push(Denial {
+                capability: capability.to_owned(),
+                target: target.to_owned(),
+                rule: error.rule.to_string(),
+                reason: error.message.to_string(),
+            });
+        }
+    }
+
+    /// Begins a step.
+    pub fn begin_step(&mut self, step: u32) {
+        if self.steps.len() < STEPS_MAX {
+            self.steps.push(Step { step, ..Step::default() });
+        }
+    }
+
+    /// The step that has begun.
+    pub fn step(&mut self) -> Option<&mut Step> {
+        self.steps.last_mut()
+    }
+
+    /// Adds an action's outcome to the step that has begun, and returns whether it succeeded.
+    pub fn action(&mut self, capability: &str, result: &Result<Value, CallError>) {
+        let mut rendered = warden_proto::render::action(capability, result);
+        let size = rendered.get("output").map_or(0, |o| o.to_string().len());
+        if size > ACTION_OUTPUT_MAX_BYTES
+            && let Some(output) = rendered.get_mut("output")
+        {
+            *output = json!({"cut": true, "bytes": size});
+        }
+        if let Some(step) = self.steps.last_mut() {
+            step.actions.push(rendered);
+        }
+    }
+
+    /// Counts a call.
+    pub fn count(&mut self, capability: &'static str) {
+        let family = capability.split_once('.').map_or(capability, |(family, _)| family);
+        let count = self.calls.entry(family).or_insert(0);
+        *count = count.saturating_add(1);
+    }
+
+    /// Notes what a jail could not give, once.
+    pub fn degrade(&mut self, what: &str) {
+        if !self.degraded.iter().any(|d| d == what) {
+            self.degraded.push(what.to_owned());
+        }
+    }
+
+    /// `steps` of a result.
+    pub fn steps_json(&self) -> Value {
+        Value::Array(
+            self.steps
+                .iter()
+                .map(|s| json!({"step": s.step, "thought": s.thought, "actions": s.actions}))
+                .collect(),
+        )
+    }
+
+    /// `denials` of a result.
+    pub fn denials_json(&self) -> Value {
+        Value::Array(
+            self.denials
+                .iter()
+                .map(|d| json!({"capability": d.capability, "target": d.target, "rule": d.rule, "reason": d.reason}))
+                .collect(),
+        )
+    }
+
+    /// `isolation` of a result.
+    pub fn isolation_json(&self) -> Value {
+        json!({"landlock_abi": self.landlock_abi, "degraded": self.degraded})
+    }
+}
