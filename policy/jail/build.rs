@@ -146,6 +146,13 @@ fn landlock(files: &[(String, String)], hash: &mut Sha256) -> Result<String, Str
         if *name != format!("{role}.toml") {
             return Err(format!("policy/landlock/{name} says it is the role {role}"));
         }
+        let rules = match rules {
+            landlock_rules::Compiled::Rules(rules) => rules,
+            // An unknown name does not compile, and neither does a chain that ends nowhere.
+            landlock_rules::Compiled::SameAs(other) => {
+                format!("role_rules(Role::{})", variant(&other))
+            }
+        };
         let _ = writeln!(arms, "Role::{} => {rules},", variant(&role));
     }
     Ok(format!(

@@ -8,11 +8,15 @@ use std::fmt::Write;
 pub struct RuleFile {
     pub role: String,
     about: String,
+    /// The role whose rules these are, over other descriptors; nothing else may stand beside it.
+    same_as: Option<String>,
+    #[serde(default)]
     scopes: Vec<String>,
     #[serde(default)]
     descriptor: Vec<Descriptor>,
     #[serde(default)]
     path: Vec<PathRule>,
+    #[serde(default)]
     below: Vec<Below>,
 }
 
@@ -93,10 +97,30 @@ fn reasoned(what: &str, why: &str) -> Result<(), String> {
     }
 }
 
-/// The role's rules as a Rust expression of type `RoleRules`.
-pub fn compile(text: &str) -> Result<(String, String), String> {
+/// A rule file's role, and its rules as a Rust expression of type `RoleRules` or the role they are shared with.
+pub enum Compiled {
+    Rules(String),
+    SameAs(String),
+}
+
+/// Compiles one rule file.
+pub fn compile(text: &str) -> Result<(String, Compiled), String> {
     let file: RuleFile = toml::from_str(text).map_err(|e| e.to_string())?;
     reasoned("about", &file.about)?;
+    if let Some(other) = file.same_as {
+        let alone = file.scopes.is_empty()
+            && file.descriptor.is_empty()
+            && file.path.is_empty()
+            && file.below.is_empty();
+        return if alone {
+            Ok((file.role, Compiled::SameAs(other)))
+        } else {
+            Err("`same_as` stands alone: write the rules out instead".to_owned())
+        };
+    }
+    if file.scopes.is_empty() || file.below.is_empty() {
+        return Err("`scopes` and `below` are required: say what an older kernel means".to_owned());
+    }
     let mut out = format!(
         "RoleRules {{ scopes: {:#x}, descriptors: &[",
         bits(SCOPES, &file.scopes)?
@@ -140,5 +164,5 @@ pub fn compile(text: &str) -> Result<(String, String), String> {
         );
     }
     out.push_str("] }");
-    Ok((file.role, out))
+    Ok((file.role, Compiled::Rules(out)))
 }

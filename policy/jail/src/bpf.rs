@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 
 #[path = "bpf/interpreter.rs"]
 mod interpreter;
+#[allow(unused_imports)]
+// the build and the tests use it; the library has its programs already
 pub use interpreter::{Call, interpret};
 
 /// One instruction, laid out as the kernel's `struct sock_filter`.

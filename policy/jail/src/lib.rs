@@ -20,6 +20,7 @@ pub mod descriptors;
 pub mod landlock;
 pub mod life;
 pub mod limits;
+pub mod metadata;
 pub mod notify;
 pub mod probe;
 pub mod process;

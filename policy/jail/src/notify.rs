@@ -4,7 +4,9 @@
 //! keeper over a descriptor lane, and the keeper answers each fork: go on, or an errno. RLIMIT_NPROC
 //! counts the whole uid and nothing for uid 0, so this is what bounds a command's processes (T-06).
 //! The flags of `clone` are in registers, so letting the call continue after a look is not a race.
-//! A process can have one listener: whoever supervises more than forks must share this one.
+//! A process can have one listener, so the same one carries, where asked for, the changes of mode and times by
+//! path: Landlock does not govern them, git and linkers need them, and [`crate::metadata`] performs them inside
+//! the workspaces (T-01, T-07). Those are never let go on: their path lies in memory that can change.
 
 use crate::bpf::{self, Action, Condition, Op, Rule};
 use seccompiler::sock_filter;
@@ -28,17 +30,27 @@ pub enum NotifyError {
 #[derive(Debug)]
 pub struct Listener(OwnedFd);
 
-/// One process that wants to fork and waits.
+/// One call that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Names the waiting call in the answer.
-    pub id: u64,
+    id: u64,
     /// The thread that waits, in the listener's pid namespace.
     pub pid: u32,
     /// The system call.
     pub number: i32,
     pub args: [u64; 6],
 }
+
+impl Notice {
+    /// A new process, in contrast to a change of mode or times.
+    pub fn is_process(&self) -> bool {
+        [libc::SYS_clone, libc::SYS_fork, libc::SYS_vfork].contains(&i64::from(self.number))
+    }
+}
+
+/// Says that changes of mode and times wait for a listener in this process.
+#[derive(Debug)]
+pub struct MetadataSupervised(());
 
 const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
 const NEW_LISTENER: libc::c_ulong = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
@@ -54,7 +66,34 @@ const FLAG_CONTINUE: u32 = 1;
 ///
 /// The listener must not survive into the command: it is close-on-exec.
 pub fn install() -> Result<Listener, NotifyError> {
-    let program = program().map_err(NotifyError::Assemble)?;
+    listen(&processes())
+}
+
+/// The same, for changes of mode and times by path besides: the keeper must answer them by [`crate::metadata::perform`].
+pub fn install_with_metadata() -> Result<(Listener, MetadataSupervised), NotifyError> {
+    let mut rules = processes();
+    let by_path = Condition {
+        index: 1,
+        qword: true,
+        op: Op::Ne,
+        value: 0,
+        mask: 0,
+    };
+    rules.extend([
+        waits(libc::SYS_chmod, vec![]),
+        waits(libc::SYS_fchmodat, vec![]),
+        waits(SYS_FCHMODAT2, vec![]),
+        // With a null path it means the descriptor, which needs no supervisor.
+        waits(libc::SYS_utimensat, vec![by_path]),
+    ]);
+    Ok((listen(&rules)?, MetadataSupervised(())))
+}
+
+/// The number of `fchmodat2`, younger than libc's list.
+pub(crate) const SYS_FCHMODAT2: libc::c_long = 452;
+
+fn listen(rules: &[Rule]) -> Result<Listener, NotifyError> {
+    let program = program(rules).map_err(NotifyError::Assemble)?;
     // Killable while the keeper looks: else a fork that is interrupted by a signal is asked for again and again.
     match set_filter(&program, NEW_LISTENER | WAIT_KILLABLE_RECV) {
         Err(old) if old.raw_os_error() == Some(libc::EINVAL) => set_filter(&program, NEW_LISTENER),
@@ -64,18 +103,15 @@ pub fn install() -> Result<Listener, NotifyError> {
     .map_err(NotifyError::Install)
 }
 
-fn program() -> Result<Vec<sock_filter>, bpf::AssembleError> {
-    let rule = |number: i64, conditions| Rule {
+fn waits(number: libc::c_long, conditions: Vec<Condition>) -> Rule {
+    Rule {
         number: number as u32,
         conditions,
         action: Action::Notify,
-    };
-    // Its flags lie in memory, where a look and the call are two things: programs fall back on clone.
-    let no_clone3 = Rule {
-        number: libc::SYS_clone3 as u32,
-        conditions: vec![],
-        action: Action::Errno(libc::ENOSYS as u16),
-    };
+    }
+}
+
+fn processes() -> Vec<Rule> {
     let no_thread = Condition {
         index: 0,
         qword: false,
@@ -83,13 +119,21 @@ fn program() -> Result<Vec<sock_filter>, bpf::AssembleError> {
         value: 0,
         mask: libc::CLONE_THREAD as u64,
     };
-    let rules = [
-        rule(libc::SYS_fork, vec![]),
-        rule(libc::SYS_vfork, vec![]),
-        rule(libc::SYS_clone, vec![no_thread]),
-        no_clone3,
-    ];
-    let program = bpf::assemble(&rules, Action::Allow, true)?;
+    vec![
+        waits(libc::SYS_fork, vec![]),
+        waits(libc::SYS_vfork, vec![]),
+        waits(libc::SYS_clone, vec![no_thread]),
+        // Its flags lie in memory, where a look and the call are two things: programs fall back on clone.
+        Rule {
+            number: libc::SYS_clone3 as u32,
+            conditions: vec![],
+            action: Action::Errno(libc::ENOSYS as u16),
+        },
+    ]
+}
+
+fn program(rules: &[Rule]) -> Result<Vec<sock_filter>, bpf::AssembleError> {
+    let program = bpf::assemble(rules, Action::Allow, true)?;
     Ok(program
         .iter()
         .map(|i| sock_filter {
@@ -148,20 +192,29 @@ impl Listener {
     }
 
     /// Whether the call still waits: a pid read from a notice may have been used again by now.
-    pub fn is_waiting(&self, id: u64) -> bool {
+    pub fn is_waiting(&self, notice: &Notice) -> bool {
         // SAFETY: the kernel reads one u64.
-        unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIF_ID_VALID, &raw const id) == 0 }
+        unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIF_ID_VALID, &raw const notice.id) == 0 }
     }
 
-    /// Lets the call go on. `false` where nobody waits any more.
-    pub fn proceed(&self, id: u64) -> Result<bool, NotifyError> {
-        self.answer(id, 0, FLAG_CONTINUE)
+    /// Lets a new process go on. A change of mode or times is refused instead: it must not be judged by one look at
+    /// a path and done with another (T-02). `false` where nobody waits any more.
+    pub fn proceed(&self, notice: &Notice) -> Result<bool, NotifyError> {
+        if !notice.is_process() {
+            return self.refuse(notice, libc::EPERM);
+        }
+        self.answer(notice.id, 0, FLAG_CONTINUE)
     }
 
     /// Answers the call with an errno (EAGAIN is what fork promises where there is no room). `false` where nobody waits
     /// any more.
-    pub fn refuse(&self, id: u64, errno: i32) -> Result<bool, NotifyError> {
-        self.answer(id, -errno.abs(), 0)
+    pub fn refuse(&self, notice: &Notice, errno: i32) -> Result<bool, NotifyError> {
+        self.answer(notice.id, -errno.abs(), 0)
+    }
+
+    /// Answers that the call was done, by the supervisor.
+    pub(crate) fn done(&self, notice: &Notice) -> Result<bool, NotifyError> {
+        self.answer(notice.id, 0, 0)
     }
 
     fn answer(&self, id: u64, error: i32, flags: u32) -> Result<bool, NotifyError> {

@@ -69,7 +69,7 @@ fn seccomp_notify() -> bool {
         };
         let supervisor = std::thread::Builder::new().spawn(move || {
             let notice = listener.receive().ok().flatten();
-            notice.is_some_and(|notice| listener.refuse(notice.id, libc::EXDEV).is_ok())
+            notice.is_some_and(|notice| listener.refuse(&notice, libc::EXDEV).is_ok())
         });
         let Ok(supervisor) = supervisor else {
             return false;

@@ -19,13 +19,15 @@ pub enum Role {
     CapProcRunner,
     /// What a command has less, over the runner's jail.
     CapProcCommand,
+    /// The same where the keeper performs changes of mode and times by path.
+    CapProcCommandSupervised,
     /// cap-llm with the replay provider: no network at all.
     CapLlmReplay,
 }
 
 impl Role {
     /// Every role, for `warden doctor` and tests.
-    pub const ALL: [Role; 9] = [
+    pub const ALL: [Role; 10] = [
         Role::Broker,
         Role::Template,
         Role::Worker,
@@ -34,6 +36,7 @@ impl Role {
         Role::CapProcFront,
         Role::CapProcRunner,
         Role::CapProcCommand,
+        Role::CapProcCommandSupervised,
         Role::CapLlmReplay,
     ];
 
@@ -48,6 +51,7 @@ impl Role {
             Role::CapProcFront => "cap-proc-front",
             Role::CapProcRunner => "cap-proc-runner",
             Role::CapProcCommand => "cap-proc-command",
+            Role::CapProcCommandSupervised => "cap-proc-command-supervised",
             Role::CapLlmReplay => "cap-llm-replay",
         }
     }

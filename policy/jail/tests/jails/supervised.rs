@@ -1,24 +1,55 @@
 //! Forks of a command wait for their keeper.
 
+use crate::call;
 use crate::child::{self, Ended, ended, reported, unprivileged};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
     sendmsg, socketpair,
 };
+use std::ffi::CString;
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use warden_jail::notify::{self, Listener};
-use warden_jail::{Grants, Role, life};
+use warden_jail::{GrantKind, Grants, Role, life, metadata};
 
 pub const TESTS: &[crate::Test] = &[
     ("a_fork_goes_on_when_the_keeper_says_so", allowed),
     ("a_fork_is_refused_when_the_keeper_says_so", refused),
     ("threads_do_not_wait_for_the_keeper", threads),
     ("a_listener_ends_with_its_processes", hangup),
+    ("mode_and_times_change_inside_the_workspace_only", changes),
+    ("a_change_of_mode_is_never_let_go_on", not_let_go),
+    ("git_and_a_linker_work_under_a_keeper", programs),
 ];
 
 /// Starts a supervised child in the command's jail that runs `act`, and takes its listener.
 fn start(act: fn() -> i32) -> (i32, Listener) {
+    launch(act, || {
+        let listener = notify::install().ok()?;
+        Some((
+            listener,
+            Box::new(|| reported(life::lock_down_command(&Grants::none()))),
+        ))
+    })
+}
+
+/// What a child does after its listener is on its way.
+type Lock<'a> = Box<dyn FnOnce() -> bool + 'a>;
+
+fn launch<'a>(
+    act: impl FnOnce() -> i32,
+    listen: impl FnOnce() -> Option<(Listener, Lock<'a>)>,
+) -> (i32, Listener) {
+    launch_in(&Grants::none(), act, listen)
+}
+
+fn launch_in<'a>(
+    runner: &Grants<'_>,
+    act: impl FnOnce() -> i32,
+    listen: impl FnOnce() -> Option<(Listener, Lock<'a>)>,
+) -> (i32, Listener) {
     let (ours, theirs) = socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,
@@ -30,10 +61,9 @@ fn start(act: fn() -> i32) -> (i32, Listener) {
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         // SAFETY: sets a timer of this child.
-        unsafe { libc::alarm(20) };
-        let jailed =
-            unprivileged() && reported(life::lock_down(Role::CapProcRunner, &Grants::none()));
-        let Ok(listener) = notify::install() else {
+        unsafe { libc::alarm(60) };
+        let jailed = unprivileged() && reported(life::lock_down(Role::CapProcRunner, runner));
+        let Some((listener, lock)) = listen() else {
             child::exit(255)
         };
         let listener = OwnedFd::from(listener);
@@ -47,8 +77,7 @@ fn start(act: fn() -> i32) -> (i32, Listener) {
             None,
         );
         drop(listener);
-        let locked = reported(life::lock_down_command(&Grants::none()));
-        child::exit(if jailed && sent.is_ok() && locked {
+        child::exit(if jailed && sent.is_ok() && lock() {
             act()
         } else {
             255
@@ -56,6 +85,48 @@ fn start(act: fn() -> i32) -> (i32, Listener) {
     }
     drop(theirs);
     (pid, Listener::from(receive(ours.as_raw_fd())))
+}
+
+/// Starts a child whose changes of mode and times wait too, in a workspace.
+fn start_in(workspace: &Path, act: impl FnOnce() -> i32) -> (i32, Listener, OwnedFd) {
+    let opened: OwnedFd = std::fs::File::open(workspace).expect("opens").into();
+    let grants = || {
+        Grants::none()
+            .with(GrantKind::WorkspaceReadWrite, opened.as_fd())
+            .with(GrantKind::WorkspaceExecute, opened.as_fd())
+    };
+    let (pid, listener) = launch_in(&grants(), act, || {
+        std::env::set_current_dir(workspace).ok()?;
+        let (listener, supervised) = notify::install_with_metadata().ok()?;
+        let lock = move || reported(life::lock_down_command_supervised(&grants(), supervised));
+        Some((listener, Box::new(lock)))
+    });
+    (pid, listener, opened)
+}
+
+/// Answers as a keeper until the last process is gone; returns how the first one ended.
+fn keep(pid: i32, listener: &Listener, writable: &OwnedFd) -> Ended {
+    loop {
+        let mut wait = libc::pollfd {
+            fd: listener.as_fd().as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: polls one descriptor; the struct lives through the call.
+        let ready = unsafe { libc::poll(&raw mut wait, 1, 60_000) };
+        assert_eq!(ready, 1, "the command hangs");
+        if wait.revents & libc::POLLIN == 0 {
+            return ended(pid);
+        }
+        let Some(notice) = listener.receive().expect("receives") else {
+            continue;
+        };
+        if notice.is_process() {
+            listener.proceed(&notice).expect("answers");
+        } else {
+            metadata::perform(listener, &notice, &[writable.as_fd()]).expect("answers");
+        }
+    }
 }
 
 fn receive(link: RawFd) -> OwnedFd {
@@ -96,18 +167,18 @@ fn allowed() {
     let notice = listener.receive().expect("receives").expect("a fork waits");
     assert_eq!(i64::from(notice.number), libc::SYS_clone);
     assert_eq!(notice.pid as i32, pid);
-    assert!(listener.is_waiting(notice.id));
-    assert!(listener.proceed(notice.id).expect("answers"));
-    assert!(!listener.is_waiting(notice.id));
+    assert!(listener.is_waiting(&notice));
+    assert!(listener.proceed(&notice).expect("answers"));
+    assert!(!listener.is_waiting(&notice));
     assert_eq!(ended(pid), Ended::Worked);
 }
 
 fn refused() {
     let (pid, listener) = start(forks);
     let notice = listener.receive().expect("receives").expect("a fork waits");
-    assert!(listener.refuse(notice.id, libc::EAGAIN).expect("answers"));
+    assert!(listener.refuse(&notice, libc::EAGAIN).expect("answers"));
     assert_eq!(ended(pid), Ended::Errno(libc::EAGAIN));
-    assert!(!listener.proceed(notice.id).expect("nobody waits any more"));
+    assert!(!listener.proceed(&notice).expect("nobody waits any more"));
 }
 
 fn threads() {
@@ -123,7 +194,7 @@ fn hangup() {
     let (pid, listener) = start(|| 0);
     assert_eq!(ended(pid), Ended::Worked);
     let mut wait = libc::pollfd {
-        fd: std::os::fd::AsFd::as_fd(&listener).as_raw_fd(),
+        fd: listener.as_fd().as_raw_fd(),
         events: libc::POLLIN,
         revents: 0,
     };
@@ -131,4 +202,208 @@ fn hangup() {
     let ready = unsafe { libc::poll(&raw mut wait, 1, 5000) };
     assert_eq!(ready, 1);
     assert_ne!(wait.revents & libc::POLLHUP, 0);
+}
+
+struct Tree {
+    directory: tempfile::TempDir,
+}
+
+impl Tree {
+    /// `work/inside`, `beside` (outside the workspace), and `work/link` which leads there; all of mode 0600.
+    fn new() -> Tree {
+        let directory = tempfile::tempdir().expect("a directory for the test");
+        let tree = Tree { directory };
+        std::fs::create_dir(tree.path("work")).expect("makes a directory");
+        for name in ["work/inside", "beside"] {
+            std::fs::write(tree.path(name), b"x").expect("writes");
+            std::fs::set_permissions(tree.path(name), std::fs::Permissions::from_mode(0o600))
+                .expect("sets a mode");
+        }
+        std::os::unix::fs::symlink("../beside", tree.path("work/link")).expect("links");
+        tree
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn mode(&self, name: &str) -> u32 {
+        std::fs::metadata(self.path(name))
+            .expect("is there")
+            .permissions()
+            .mode()
+            & 0o7777
+    }
+
+    fn absolute(&self, name: &str) -> CString {
+        CString::new(self.path(name).into_os_string().into_encoded_bytes()).expect("no NUL")
+    }
+
+    /// Runs an act under a keeper that performs.
+    fn tries(&self, act: impl FnOnce() -> i32) -> Ended {
+        let (pid, listener, opened) = start_in(&self.path("work"), act);
+        keep(pid, &listener, &opened)
+    }
+}
+
+fn changes() {
+    let tree = Tree::new();
+    let refused = Ended::Errno(libc::EPERM);
+    assert_eq!(
+        tree.tries(|| call!(libc::SYS_chmod, c"inside".as_ptr(), 0o640)),
+        Ended::Worked
+    );
+    assert_eq!(tree.mode("work/inside"), 0o640);
+    let absolute = tree.absolute("work/inside");
+    let at = libc::AT_FDCWD;
+    assert_eq!(
+        tree.tries(|| call!(libc::SYS_fchmodat, at, absolute.as_ptr(), 0o700)),
+        Ended::Worked
+    );
+    assert_eq!(tree.mode("work/inside"), 0o700);
+    let outside = tree.absolute("beside");
+    assert_eq!(
+        tree.tries(|| call!(libc::SYS_chmod, outside.as_ptr(), 0o666)),
+        refused
+    );
+    assert_eq!(
+        tree.tries(|| call!(libc::SYS_chmod, c"../beside".as_ptr(), 0o666)),
+        refused
+    );
+    assert_eq!(
+        tree.tries(|| call!(libc::SYS_chmod, c"link".as_ptr(), 0o666)),
+        refused,
+        "a link that leads out"
+    );
+    assert_eq!(
+        tree.tries(|| call!(452, at, outside.as_ptr(), 0o666, 0)),
+        refused,
+        "fchmodat2"
+    );
+    assert_eq!(
+        tree.tries(|| call!(libc::SYS_chmod, c"/proc/self/cwd/inside".as_ptr(), 0o666)),
+        Ended::Errno(libc::ELOOP)
+    );
+    assert_eq!(tree.mode("beside"), 0o600, "nothing outside was changed");
+    assert_eq!(tree.mode("work/inside"), 0o700);
+    assert_eq!(
+        tree.tries(|| call!(libc::SYS_chmod, 8, 0o666)),
+        Ended::Errno(libc::EFAULT),
+        "a path that is no memory"
+    );
+    assert_eq!(
+        tree.tries(|| call!(libc::SYS_chmod, c"gone".as_ptr(), 0o666)),
+        Ended::Errno(libc::ENOENT)
+    );
+    let by_descriptor = |name: &CString| {
+        // SAFETY: opens a C string; the descriptor lives until the child ends.
+        let opened = unsafe { libc::open(name.as_ptr(), libc::O_PATH) };
+        let entry = CString::new(format!("/proc/self/fd/{opened}")).expect("no NUL");
+        call!(libc::SYS_chmod, entry.as_ptr(), 0o644)
+    };
+    assert_eq!(
+        tree.tries(|| by_descriptor(&absolute)),
+        Ended::Worked,
+        "the command's descriptor, not the keeper's"
+    );
+    assert_eq!(tree.mode("work/inside"), 0o644);
+    assert_eq!(tree.tries(|| by_descriptor(&outside)), refused);
+    let times = [1_000i64, 0, 2_000, 0];
+    let touch = |path: &CString, flags: i32| {
+        call!(
+            libc::SYS_utimensat,
+            at,
+            path.as_ptr(),
+            times.as_ptr(),
+            flags
+        )
+    };
+    assert_eq!(tree.tries(|| touch(&absolute, 0)), Ended::Worked);
+    let modified = std::fs::metadata(tree.path("work/inside"))
+        .and_then(|found| found.modified())
+        .expect("has a time");
+    assert_eq!(
+        modified,
+        std::time::UNIX_EPOCH + std::time::Duration::from_secs(2_000)
+    );
+    assert_eq!(tree.tries(|| touch(&outside, 0)), refused);
+    let link = tree.absolute("work/link");
+    assert_eq!(tree.tries(|| touch(&link, 0)), refused);
+    assert_eq!(
+        tree.tries(|| touch(&link, libc::AT_SYMLINK_NOFOLLOW)),
+        Ended::Worked,
+        "the link itself lies inside"
+    );
+    assert_eq!(
+        tree.tries(|| call!(libc::SYS_chown, absolute.as_ptr(), 0, 0)),
+        refused,
+        "owners never"
+    );
+}
+
+/// A keeper that answers everything with `proceed` does not open the hole.
+fn not_let_go() {
+    let tree = Tree::new();
+    let outside = tree.absolute("beside");
+    let (pid, listener, _opened) = start_in(&tree.path("work"), move || {
+        call!(libc::SYS_chmod, outside.as_ptr(), 0o666)
+    });
+    let notice = listener
+        .receive()
+        .expect("receives")
+        .expect("a change waits");
+    assert!(!notice.is_process());
+    assert!(listener.proceed(&notice).expect("answers"));
+    assert_eq!(ended(pid), Ended::Errno(libc::EPERM));
+    assert_eq!(tree.mode("beside"), 0o600);
+}
+
+fn programs() {
+    let lines = [
+        (
+            "/usr/bin/git",
+            "git init -q repo && cd repo && echo a > a && git add a && git -c user.name=n -c user.email=e@e commit -qm m",
+        ),
+        (
+            "/usr/bin/cc",
+            "echo 'int main(void){return 0;}' > a.c && cc a.c -o a && ./a",
+        ),
+        (
+            "/bin/tar",
+            "mkdir d && echo a > d/a && tar cf d.tar d && rm -r d && tar --no-same-owner -xf d.tar && cp -r --preserve=mode,timestamps d e && chmod +x e/a",
+        ),
+    ];
+    for (program, line) in lines {
+        if !Path::new(program).exists() {
+            println!("SKIPPED git_and_a_linker_work_under_a_keeper: no {program}");
+            continue;
+        }
+        let tree = Tree::new();
+        let home = tree.absolute("work");
+        let found = tree.tries(|| {
+            let line = CString::new(line).expect("no NUL");
+            let arguments = [
+                c"sh".as_ptr(),
+                c"-ec".as_ptr(),
+                line.as_ptr(),
+                std::ptr::null(),
+            ];
+            let text = |name: &str| {
+                CString::new([name.as_bytes(), home.to_bytes()].concat()).expect("no NUL")
+            };
+            let (home, temporary) = (text("HOME="), text("TMPDIR="));
+            let path = c"PATH=/usr/bin:/bin".as_ptr();
+            let environment = [path, home.as_ptr(), temporary.as_ptr(), std::ptr::null()];
+            // SAFETY: both arrays are null-terminated and live through the call, which returns only on an error.
+            unsafe {
+                libc::execve(
+                    c"/bin/sh".as_ptr(),
+                    arguments.as_ptr(),
+                    environment.as_ptr(),
+                )
+            };
+            254
+        });
+        assert_eq!(found, Ended::Worked, "{line}");
+    }
 }

@@ -1,0 +1,311 @@
+//! Performs a command's changes of mode and times by path, in its keeper, inside its workspaces.
+//!
+//! Landlock does not govern chmod and utimensat, so a command may not make them itself: they would reach every
+//! file of the uid. Its calls wait at the listener; this reads the path once into memory of the keeper, opens what
+//! it names without acting, looks where that lies, and acts on what was opened (T-01, T-02). The command's words
+//! are a path and numbers; nothing else of it is parsed. Runs in the keeper, outside the command's domain.
+
+use crate::notify::{Listener, Notice, NotifyError, SYS_FCHMODAT2};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlink};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+const PATH_MAX_BYTES: usize = 4096;
+const PAGE_BYTES: u64 = 4096;
+
+/// What a notice asks for, read from registers only.
+struct Request {
+    directory: i32,
+    /// Where the path lies in the command's memory.
+    path: u64,
+    change: Change,
+    follow: bool,
+    empty_path: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Mode(u32),
+    /// Where two `timespec` lie in the command's memory; 0 for now.
+    Times(u64),
+}
+
+/// Does what the waiting call asks for, if what it names lies beneath one of `writable`, and answers it; else answers
+/// EPERM, or the errno of the step that failed. `false` where nobody waits any more. Not for notices of new processes,
+/// which it refuses.
+pub fn perform(
+    listener: &Listener,
+    notice: &Notice,
+    writable: &[BorrowedFd<'_>],
+) -> Result<bool, NotifyError> {
+    match attempt(listener, notice, writable) {
+        Ok(()) => listener.done(notice),
+        Err(errno) => listener.refuse(notice, errno as i32),
+    }
+}
+
+fn attempt(listener: &Listener, notice: &Notice, writable: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let mut request = request(notice)?;
+    let memory = File::open(format!("/proc/{}/mem", notice.pid)).map_err(errno)?;
+    let mut path = read_path(&memory, request.path)?;
+    if let Some(number) = own_descriptor(&path) {
+        (request.directory, request.empty_path, path) = (number, true, CString::default());
+    }
+    let times = match request.change {
+        Change::Times(0) => Some([Timestamp::NOW; 2]),
+        Change::Times(at) => Some(read_times(&memory, at)?),
+        Change::Mode(_) => None,
+    };
+    let base = base(notice.pid, &request, &path)?;
+    // Only now is it sure that memory and directory were of the process that waits, not of a later one with its pid.
+    if !listener.is_waiting(notice) {
+        return Err(nix::Error::ESRCH);
+    }
+    let target = open(&request, base, &path)?;
+    if !lies_beneath(&target, writable)? {
+        return Err(nix::Error::EPERM);
+    }
+    match (request.change, times) {
+        (Change::Mode(mode), _) => set_mode(&target, mode),
+        (Change::Times(_), Some(times)) => set_times(&target, &times),
+        (Change::Times(_), None) => Err(nix::Error::EINVAL),
+    }
+}
+
+/// The low half of a register, as the kernel takes an `unsigned int`.
+fn low(argument: u64) -> u32 {
+    let [a, b, c, d, ..] = argument.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// The same as an `int`.
+fn int(argument: u64) -> i32 {
+    i32::from_ne_bytes(low(argument).to_ne_bytes())
+}
+
+fn request(notice: &Notice) -> nix::Result<Request> {
+    let [first, second, third, fourth, ..] = notice.args;
+    let mode = |argument: u64| Change::Mode(low(argument) & 0o7777);
+    let (directory, path, change, flags) = match i64::from(notice.number) {
+        libc::SYS_chmod => (libc::AT_FDCWD, first, mode(second), 0),
+        libc::SYS_fchmodat => (int(first), second, mode(third), 0),
+        SYS_FCHMODAT2 => (int(first), second, mode(third), int(fourth)),
+        libc::SYS_utimensat => (int(first), second, Change::Times(third), int(fourth)),
+        _ => return Err(nix::Error::EPERM),
+    };
+    if flags & !(libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH) != 0 {
+        return Err(nix::Error::EINVAL);
+    }
+    let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
+    let empty_path = flags & libc::AT_EMPTY_PATH != 0;
+    Ok(Request {
+        directory,
+        path,
+        change,
+        follow,
+        empty_path,
+    })
+}
+
+fn errno(error: std::io::Error) -> nix::Error {
+    nix::Error::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Reads a C string, page by page, because the next page may not be there.
+fn read_path(memory: &File, at: u64) -> nix::Result<CString> {
+    let mut bytes = Vec::new();
+    while bytes.len() < PATH_MAX_BYTES {
+        let length = u64::try_from(bytes.len()).map_err(|_| nix::Error::EFAULT)?;
+        let from = at.checked_add(length).ok_or(nix::Error::EFAULT)?;
+        let within = usize::try_from(from % PAGE_BYTES).map_err(|_| nix::Error::EFAULT)?;
+        let mut page = vec![0u8; PATH_MAX_BYTES.saturating_sub(within)];
+        let read = memory
+            .read_at(&mut page, from)
+            .map_err(|_| nix::Error::EFAULT)?;
+        page.truncate(read);
+        if page.is_empty() {
+            return Err(nix::Error::EFAULT);
+        }
+        if let Ok(text) = CStr::from_bytes_until_nul(&page) {
+            bytes.extend_from_slice(text.to_bytes());
+            if bytes.len() >= PATH_MAX_BYTES {
+                break;
+            }
+            return CString::new(bytes).map_err(|_| nix::Error::EINVAL);
+        }
+        bytes.append(&mut page);
+    }
+    Err(nix::Error::ENAMETOOLONG)
+}
+
+/// A `timespec`, laid out as the kernel's.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Timestamp {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Timestamp {
+    const NOW: Timestamp = Timestamp {
+        seconds: 0,
+        nanoseconds: libc::UTIME_NOW,
+    };
+}
+
+fn read_times(memory: &File, at: u64) -> nix::Result<[Timestamp; 2]> {
+    let mut bytes = [0u8; 32];
+    memory
+        .read_exact_at(&mut bytes, at)
+        .map_err(|_| nix::Error::EFAULT)?;
+    let word = |from: usize| {
+        let eight = bytes
+            .get(from..from + 8)
+            .and_then(|eight| eight.try_into().ok());
+        eight.map(i64::from_le_bytes).ok_or(nix::Error::EFAULT)
+    };
+    Ok([
+        Timestamp {
+            seconds: word(0)?,
+            nanoseconds: word(8)?,
+        },
+        Timestamp {
+            seconds: word(16)?,
+            nanoseconds: word(24)?,
+        },
+    ])
+}
+
+/// N of `/proc/self/fd/N`: how the C library changes the mode of a descriptor it opened as a path. It means the
+/// command's descriptor, while the keeper's `/proc/self` is the keeper.
+fn own_descriptor(path: &CStr) -> Option<i32> {
+    let number = path.to_str().ok()?.strip_prefix("/proc/self/fd/")?;
+    number.parse().ok().filter(|number| *number >= 0)
+}
+
+/// The directory from which the command's path starts; `None` for an absolute one.
+fn base(pid: u32, request: &Request, path: &CStr) -> nix::Result<Option<OwnedFd>> {
+    let bytes = path.to_bytes();
+    if bytes.first() == Some(&b'/') {
+        return Ok(None);
+    }
+    let empty = bytes.is_empty();
+    if empty && !request.empty_path {
+        return Err(nix::Error::ENOENT);
+    }
+    let link = match request.directory {
+        libc::AT_FDCWD => format!("/proc/{pid}/cwd"),
+        number if number >= 0 => format!("/proc/{pid}/fd/{number}"),
+        _ => return Err(nix::Error::EBADF),
+    };
+    let kind = if empty {
+        OFlag::empty()
+    } else {
+        OFlag::O_DIRECTORY
+    };
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | kind;
+    nix::fcntl::open(link.as_str(), flags, Mode::empty()).map(Some)
+}
+
+/// Opens what the path names, without acting on it; magic links would lead into the keeper's own `/proc`.
+fn open(request: &Request, base: Option<OwnedFd>, path: &CStr) -> nix::Result<OwnedFd> {
+    let base = match base {
+        Some(base) if path.is_empty() => return Ok(base),
+        Some(base) => base,
+        None => nix::fcntl::open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?,
+    };
+    let mut flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    if !request.follow {
+        flags |= OFlag::O_NOFOLLOW;
+    }
+    let how = OpenHow::new()
+        .flags(flags)
+        .resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    openat2(base.as_fd(), path, how)
+}
+
+fn own_path(descriptor: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
+}
+
+/// Whether the opened thing lies beneath a writable workspace, by the kernel's own word for where both are now.
+fn lies_beneath(target: &OwnedFd, writable: &[BorrowedFd<'_>]) -> nix::Result<bool> {
+    let target = readlink(&own_path(target.as_fd()))?;
+    for workspace in writable {
+        let workspace = readlink(&own_path(*workspace))?;
+        if beneath(&target, &workspace) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn beneath(target: &OsStr, workspace: &OsStr) -> bool {
+    // The kernel's words are absolute and hold no `..`; what is not on a file system (pipes) is not absolute.
+    target.as_bytes().first() == Some(&b'/') && Path::new(target).starts_with(workspace)
+}
+
+fn set_mode(target: &OwnedFd, mode: u32) -> nix::Result<()> {
+    // A link opened as itself has no mode: following its descriptor's entry would say ELOOP or go on to its end.
+    let status = nix::sys::stat::fstat(target)?;
+    if status.st_mode & libc::S_IFMT == libc::S_IFLNK {
+        return Err(nix::Error::EOPNOTSUPP);
+    }
+    // By the descriptor's own entry, because an O_PATH descriptor has no fchmod.
+    let path = own_path(target.as_fd());
+    fchmodat(
+        nix::fcntl::AT_FDCWD,
+        &path,
+        Mode::from_bits_truncate(mode),
+        FchmodatFlags::FollowSymlink,
+    )
+}
+
+fn set_times(target: &OwnedFd, times: &[Timestamp; 2]) -> nix::Result<()> {
+    // nix has no form with an empty path, which alone sets the times of a link itself by descriptor.
+    // SAFETY: the descriptor is ours, the path a static C string, and the kernel reads two timestamps.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_utimensat,
+            target.as_raw_fd(),
+            c"".as_ptr(),
+            times.as_ptr(),
+            AtFlags::AT_EMPTY_PATH.bits(),
+        )
+    };
+    nix::Error::result(answer).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_descriptor_is_taken_for_one() {
+        assert_eq!(own_descriptor(c"/proc/self/fd/7"), Some(7));
+        for other in [
+            c"/proc/self/fd/7/x",
+            c"/proc/self/fd/-1",
+            c"/proc/self/fd/",
+            c"proc/self/fd/7",
+        ] {
+            assert_eq!(own_descriptor(other), None);
+        }
+    }
+
+    #[test]
+    fn beneath_compares_whole_components() {
+        let yes =
+            |target: &str, workspace: &str| beneath(OsStr::new(target), OsStr::new(workspace));
+        assert!(yes("/srv/repo/a", "/srv/repo"));
+        assert!(yes("/srv/repo", "/srv/repo"));
+        assert!(!yes("/srv/repository", "/srv/repo"));
+        assert!(!yes("/srv", "/srv/repo"));
+        assert!(!yes("pipe:[7]", ""));
+    }
+}
