@@ -269,7 +269,7 @@ fn command_filter() {
             0,
             0
         )),
-        EPERM
+        Ended::Errno(libc::EOPNOTSUPP)
     );
     let by_descriptor = tries(&|| {
         // SAFETY: opens a C string; the descriptor lives until the child ends.
