@@ -29,7 +29,7 @@ fn whole() {
                 },
                 parent: Some(parent),
                 keep: Some(vec![0, 1, 2]),
-                user: Some((65534, 65534)),
+                user: nix::unistd::geteuid().is_root().then_some((65534, 65534)),
             };
             let life = Life::connect(Role::CapLlmReplay, || Ok::<_, std::io::Error>(2))
                 .and_then(|life| life.prepare(|link| Ok::<_, std::io::Error>(*link + 1)))

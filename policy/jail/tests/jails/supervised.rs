@@ -95,6 +95,11 @@ fn start_in(workspace: &Path, act: impl FnOnce() -> i32) -> (i32, Listener, Owne
             .with(GrantKind::WorkspaceReadWrite, opened.as_fd())
             .with(GrantKind::WorkspaceExecute, opened.as_fd())
     };
+    let act = || {
+        // As an exec would: else an ordinary user's keeper cannot read the path.
+        let dumpable = call!(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 1);
+        if dumpable == 0 { act() } else { dumpable }
+    };
     let (pid, listener) = launch_in(&grants(), act, || {
         std::env::set_current_dir(workspace).ok()?;
         let (listener, supervised) = notify::install_with_metadata().ok()?;
