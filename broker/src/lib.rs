@@ -8,6 +8,12 @@
 
 pub mod audit;
 pub mod cache;
+pub mod cli;
+pub mod deciding;
+pub mod failure;
+pub mod identity;
+pub mod places;
+pub mod session;
 pub mod compile;
 pub mod jailed;
 pub mod ledger;

@@ -58,3 +58,8 @@ pub fn start(binaries: Binaries) -> Result<(LinkA, Pid), SpawnerError> {
         }
     }
 }
+
+/// SHA-256 over every compiled-in seccomp and Landlock rule file, for the first audit record.
+pub fn rules_sha256() -> [u8; 32] {
+    warden_jail::RULES_SHA256
+}

@@ -216,6 +216,14 @@ impl AuditLog {
         Ok(self.head())
     }
 
+    /// Writes the closing record of a log that others still hold. It takes no more calls afterwards.
+    pub fn finish(&mut self) -> Result<Head, AuditError> {
+        self.refuse_if_poisoned()?;
+        self.write_closing("end")?;
+        self.poison = Some("the log is closed".to_owned());
+        Ok(self.head())
+    }
+
     /// Where the log stands, for a result's `audit` object.
     pub fn head(&self) -> Head {
         Head {

@@ -1,6 +1,6 @@
 //! Calls on files: from what a worker names to what cap-fs is told, and back.
 
-use super::act::{Act, audit_lost, limit_error, outcome_of};
+use super::act::{Act, limit_error, outcome_of};
 use super::handles::Handle;
 use super::monitor::Row;
 use super::{Answer, Stop, Task, failed};
@@ -17,15 +17,12 @@ use warden_proto::msg::fs::{FsCall, FsGuestCall, FsHelperCall, FsHelperReply, Fs
 use warden_proto::msg::life::Role;
 use warden_proto::msg::worker::{Origin, WorkerReply};
 use warden_proto::render::{self, Subject};
-use warden_proto::{Text, codec};
+use warden_proto::Text;
 
 /// A call that the policy allows, in cap-fs's terms.
 struct Allowed {
     call: FsHelperCall,
     rule: String,
-    /// The path as results and records show it.
-    path: String,
-    to: String,
     /// What an open will have opened.
     handle: Option<Handle>,
     /// Bytes that a write may add to files at most.
@@ -106,7 +103,7 @@ impl Task {
         let act = Act { row, input, rule: &rule };
         let ticket = self.begin(&act)?;
         let started = Instant::now();
-        let result = self.ask_files(allowed, shown).await;
+        let result = self.ask_files(allowed).await;
         let grown = match &result {
             Ok(Done { reply: FsReply::Written { grown, .. }, .. }) => *grown,
             _ => 0,
@@ -123,7 +120,7 @@ impl Task {
         Ok(result)
     }
 
-    async fn ask_files(&mut self, allowed: Allowed, shown: &(String, String)) -> Result<Done, CallError> {
+    async fn ask_files(&mut self, allowed: Allowed) -> Result<Done, CallError> {
         let Allowed { mut call, handle, contents, .. } = allowed;
         if let Some(bytes) = contents {
             let placed = match self.helpers.get(Role::CapFs) {
@@ -141,7 +138,7 @@ impl Task {
         if let Some(number) = closes {
             self.handles.remove(number);
         }
-        let mut done = Done { reply, content: Vec::new(), shown: shown.clone() };
+        let mut done = Done { reply, content: Vec::new() };
         match (&done.reply, handle) {
             (FsReply::Opened { handle: number, .. }, Some(handle)) => {
                 if !self.handles.add(*number, handle) {
@@ -205,8 +202,6 @@ impl Task {
         let plain = |located: &Located, call| Allowed {
             call,
             rule: located.rule.clone(),
-            path: located.grant.path.to_string(),
-            to: String::new(),
             handle: None,
             growth_max: 0,
             contents: None,
@@ -270,8 +265,6 @@ impl Task {
         Ok(Allowed {
             call,
             rule: located.rule.clone(),
-            path: located.grant.path.to_string(),
-            to: path.to_string(),
             handle: None,
             growth_max: 0,
             contents: None,
@@ -293,9 +286,8 @@ impl Task {
             FsCall::Close { handle } => (self.handles.any(handle)?, 0, FsCall::Close { handle }),
             _ => return Err(CallError::new(ErrorCode::Internal, "a call without a handle and without a path")),
         };
-        let path = format!("{}:{}", handle.label, handle.path);
         let rule = handle.rule.clone();
-        Ok(Allowed { call, rule, path, to: String::new(), handle: None, growth_max, contents: None })
+        Ok(Allowed { call, rule, handle: None, growth_max, contents: None })
     }
 
     fn base_of(&self, target: &GuestTarget) -> Option<u32> {
@@ -392,8 +384,6 @@ impl Task {
 pub(super) struct Done {
     reply: FsReply,
     content: Vec<u8>,
-    #[allow(dead_code)]
-    shown: (String, String),
 }
 
 impl Done {
@@ -537,9 +527,6 @@ fn input_fields<'a>(call: &FsGuestCall, shown: &'a (String, String), bytes: Opti
     }
     fields
 }
-
-#[allow(unused_imports)]
-use {audit_lost as _, codec as _};
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,167 @@
+//! The command line: what each command takes, and how everything it prints comes out.
+//!
+//! With `--json` (or `WARDEN_OUTPUT=json`) every command prints exactly one JSON object on standard output, usage errors
+//! included; what is for people goes to standard error.
+
+mod audit;
+mod doctor;
+mod layers;
+mod limits;
+mod outcome;
+mod policy;
+mod run;
+mod step;
+mod task;
+
+use crate::failure::Failure;
+use clap::{Args, Parser, Subcommand};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::io::Write;
+
+/// What a command has to say at its end.
+pub struct Answer {
+    /// With `--json`.
+    pub json: Value,
+    /// Without it: for standard output.
+    pub text: String,
+    /// For standard error, without `--json`.
+    pub note: String,
+    /// The exit status.
+    pub status: i32,
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "warden",
+    version,
+    about = "Runs what an untrusted agent wants done, in jails, within a policy, on the record",
+    after_help = "Exit status: the guest's or command's own when it ran; else 0 done, 1 not done, 2 usage, 124 budget or time \
+exhausted, 125 warden itself failed, 126 denied by policy, 127 not found, 128+N ended by signal N.\n\n\
+Files: ~/.config/wasi-warden/policy.toml is your policy, /etc/wasi-warden/policy.toml the ceiling nobody passes.\n\
+Start with `warden doctor`, then `warden policy check`, then `warden task run MANIFEST`."
+)]
+struct Cli {
+    /// Print exactly one JSON object on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one WebAssembly module or component in a jail
+    Run(run::RunArgs),
+    /// Plan, act and observe towards a goal given in words
+    Step(step::StepArgs),
+    /// Run a task from its manifest
+    Task(TaskArgs),
+    /// Check, show and explain the policy
+    Policy(policy::PolicyArgs),
+    /// Verify and read the audit log
+    Audit(audit::AuditArgs),
+    /// Say what this host can enforce
+    Doctor(doctor::DoctorArgs),
+}
+
+#[derive(Debug, Args)]
+struct TaskArgs {
+    #[command(subcommand)]
+    command: TaskCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TaskCommand {
+    /// Run a manifest: a goal for a brain, or a runbook of fixed steps
+    Run(task::TaskRunArgs),
+}
+
+/// Whether JSON is wanted, known before the command line is understood.
+fn wants_json(arguments: &[OsString]) -> bool {
+    let flag = arguments.iter().take_while(|a| *a != "--").any(|a| a == "--json");
+    flag || std::env::var_os("WARDEN_OUTPUT").is_some_and(|v| v == "json")
+}
+
+/// Runs the command line and returns the exit status.
+pub fn main() -> i32 {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let json = wants_json(&arguments);
+    start_log();
+    let result = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => obey(cli.command, json),
+        Err(error) => match explain_usage(&error, json) {
+            Ok(status) => return status,
+            Err(failure) => Err(failure),
+        },
+    };
+    match result {
+        Ok(answer) => print(&answer, json),
+        Err(failure) => {
+            if json {
+                say(&format!("{}\n", failure.to_json()));
+            } else {
+                eprintln!("warden: {failure}");
+            }
+            failure.class.status()
+        }
+    }
+}
+
+fn obey(command: Command, json: bool) -> Result<Answer, Failure> {
+    match command {
+        Command::Run(args) => run::run(args, json),
+        Command::Step(args) => step::run(args, json),
+        Command::Task(TaskArgs { command: TaskCommand::Run(args) }) => task::run(args, json),
+        Command::Policy(args) => policy::run(args),
+        Command::Audit(args) => audit::run(args, json),
+        Command::Doctor(args) => doctor::run(&args),
+    }
+}
+
+/// Help and version are no errors; everything else is a usage error with its own words.
+fn explain_usage(error: &clap::Error, json: bool) -> Result<i32, Failure> {
+    use clap::error::ErrorKind;
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            if json {
+                let text = error.render().to_string();
+                say(&format!("{}\n", serde_json::json!({"schema": "warden.help/1", "text": text})));
+            } else {
+                let _ = error.print();
+            }
+            Ok(0)
+        }
+        _ if json => Err(Failure::usage(error.render().to_string().trim().to_owned())),
+        _ => {
+            let _ = error.print();
+            Ok(2)
+        }
+    }
+}
+
+fn print(answer: &Answer, json: bool) -> i32 {
+    if json {
+        say(&format!("{}\n", answer.json));
+    } else {
+        say(&answer.text);
+        if !answer.note.is_empty() {
+            let _ = writeln!(std::io::stderr().lock(), "{}", answer.note.trim_end());
+        }
+    }
+    answer.status
+}
+
+/// Writes to standard output; a reader that has gone away is no error of ours.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}
+
+/// Logs go to standard error; WARDEN_LOG chooses what (default: warnings).
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WARDEN_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

@@ -1,0 +1,186 @@
+//! From the end of a task to what a command prints: `warden.run/1` and `warden.task/1`.
+
+use super::Answer;
+use crate::audit::Head;
+use crate::failure::{Class, SIGNAL_BASE};
+use crate::ledger::Cost;
+use crate::progress::one_line;
+use crate::task::{Ended, Ending, Verdict};
+use base64::Engine as _;
+use serde_json::{Value, json};
+use std::time::Duration;
+use warden_proto::msg::worker::End;
+
+/// A failure of the guest or the task: its class and its words.
+pub type Fault = (Class, String);
+
+fn audit_json(head: Option<&Head>) -> Value {
+    match head {
+        Some(head) => json!({"segment": head.segment, "seq": head.seq, "head": head.head.as_str()}),
+        None => Value::Null,
+    }
+}
+
+fn usage_json(ended: &mut Ended) -> Value {
+    let ledger = &mut ended.ledger;
+    json!({
+        "fuel": ended.fuel,
+        "memory_peak_bytes": ended.memory_peak_bytes,
+        "calls": ended.report.calls,
+        "steps": ledger.used(Cost::Steps),
+        "fs_ops": ledger.used(Cost::FsOps),
+        "fs_written": ledger.used(Cost::FsWritten),
+        "llm_calls": ledger.used(Cost::LlmCalls),
+        "llm_tokens": ledger.used(Cost::LlmTokens),
+        "wall_ms": crate::ledger::millis(ledger.elapsed()),
+    })
+}
+
+/// Both outputs as text if both are text, else both base64.
+fn outputs(stdout: &[u8], stderr: &[u8]) -> (String, String, &'static str) {
+    match (std::str::from_utf8(stdout), std::str::from_utf8(stderr)) {
+        (Ok(out), Ok(err)) => (out.to_owned(), err.to_owned(), "utf-8"),
+        _ => {
+            let engine = base64::engine::general_purpose::STANDARD;
+            (engine.encode(stdout), engine.encode(stderr), "base64")
+        }
+    }
+}
+
+/// How a program's end is told: its own status, or a fault.
+pub fn program_end(ending: &Ending) -> Result<i32, Fault> {
+    match ending {
+        Ending::Guest(End::Returned) => Ok(0),
+        Ending::Guest(End::Exited { code }) => Ok(*code),
+        other => Err(fault_of(other)),
+    }
+}
+
+/// The class and words of an ending that is none of the guest's own.
+pub fn fault_of(ending: &Ending) -> Fault {
+    match ending {
+        Ending::Guest(End::Trapped { message }) => (Class::Trap, format!("the guest trapped: {message}")),
+        Ending::Guest(End::OutOfFuel) => (Class::Budget, "the guest used all of its fuel; give more with --fuel or `limits.fuel`".to_owned()),
+        Ending::Guest(End::OutOfMemory { message }) => {
+            (Class::Budget, format!("the guest ran out of memory: {message}; give more with --memory or `limits.memory`"))
+        }
+        Ending::Guest(End::OutOfTime) | Ending::Timeout => {
+            (Class::Timeout, "the time was up and the guest was stopped; give more with --timeout or `limits.wall`".to_owned())
+        }
+        Ending::Guest(End::Invalid { message }) => (Class::InvalidModule, format!("the module cannot run here: {message}")),
+        Ending::Guest(End::Stopped { message }) => (Class::Internal, format!("the loop stopped: {message}")),
+        Ending::Guest(End::Returned | End::Exited { .. }) => (Class::Internal, "the guest ended without a verdict".to_owned()),
+        Ending::Verdict(Verdict::Exhausted(why)) => (Class::Budget, why.clone()),
+        Ending::Verdict(_) => (Class::Internal, "a verdict is no fault".to_owned()),
+        Ending::Cancelled(signal) => (Class::Unavailable, format!("ended by signal {signal}")),
+        Ending::WorkerLost(why) if why.contains("broke the protocol") => (Class::Refused, format!("the worker was ended: {why}")),
+        Ending::WorkerLost(why) => (Class::Unavailable, format!("the worker was lost: {why}")),
+        Ending::AuditLost(why) => (Class::Internal, format!("the audit log could not be written, so nothing went on: {why}")),
+    }
+}
+
+/// The answer of `warden run`.
+pub fn program(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>, captured: bool) -> Answer {
+    let end = program_end(&ended.ending);
+    let usage = usage_json(&mut ended);
+    let (stdout, stderr, encoding) = outputs(&ended.sinks.stdout.bytes, &ended.sinks.stderr.bytes);
+    let status = match (&end, &ended.ending) {
+        (Ok(code), _) => code & 0xff,
+        (Err(_), Ending::Cancelled(signal)) => SIGNAL_BASE.saturating_add(*signal),
+        (Err((class, _)), _) => class.status(),
+    };
+    let json = json!({
+        "schema": "warden.run/1",
+        "status": if end.is_ok() { "success" } else { "error" },
+        "exit_code": end.as_ref().ok(),
+        "execution_time_ms": crate::ledger::millis(took),
+        "stdout": stdout,
+        "stderr": stderr,
+        "error": end.as_ref().err().map(|(_, why)| why),
+        "error_code": end.as_ref().err().map(|(class, _)| class.code()),
+        "encoding": encoding,
+        "truncated": ended.sinks.truncated(),
+        "task_id": id,
+        "usage": usage,
+        "denials": ended.report.denials_json(),
+        "isolation": ended.report.isolation_json(),
+        "audit": audit_json(head),
+    });
+    let mut note = String::new();
+    if let Err((_, why)) = &end {
+        note = format!("warden: {}", one_line(why, 600));
+    }
+    for denial in ended.report.denials.iter().take(20) {
+        note.push_str(&format!("\nwarden: denied {} {} [{}]", denial.capability, one_line(&denial.target, 80), denial.rule));
+    }
+    let text = if captured { String::new() } else { String::new() };
+    Answer { json, text, note: note.trim_start().to_owned(), status }
+}
+
+/// `outcome` of a task, with its exit status and its reason.
+pub fn task_outcome(ended: &Ended) -> (&'static str, i32, Option<String>) {
+    match &ended.ending {
+        Ending::Verdict(Verdict::Done) => ("done", 0, ended.reason.clone()),
+        Ending::Verdict(Verdict::Unverified) => ("unverified", 1, ended.reason.clone()),
+        Ending::Verdict(Verdict::Failed(why)) => ("failed", 1, Some(why.clone())),
+        Ending::Verdict(Verdict::Exhausted(why)) => ("budget_exhausted", 124, Some(why.clone())),
+        Ending::Cancelled(signal) => ("error", SIGNAL_BASE.saturating_add(*signal), Some(format!("ended by signal {signal}"))),
+        other => {
+            let (class, why) = fault_of(other);
+            match class {
+                Class::Budget | Class::Timeout => ("budget_exhausted", 124, Some(why)),
+                _ => ("error", 125, Some(why)),
+            }
+        }
+    }
+}
+
+/// The answer of `warden task run` and `warden step`.
+pub fn task(mut ended: Ended, id: &str, head: Option<&Head>, transcript: Option<&str>) -> Answer {
+    let (outcome, status, reason) = task_outcome(&ended);
+    let usage = usage_json(&mut ended);
+    let predicates: Vec<Value> = ended.predicates.iter().map(crate::task::predicates::Evaluated::to_json).collect();
+    let error = if matches!(outcome, "error" | "budget_exhausted") { reason.clone() } else { None };
+    let json = json!({
+        "schema": "warden.task/1",
+        "task_id": id,
+        "outcome": outcome,
+        "reason": reason,
+        "steps": ended.report.steps_json(),
+        "predicates": predicates,
+        "result": ended.outcome,
+        "usage": usage,
+        "denials": ended.report.denials_json(),
+        "isolation": ended.report.isolation_json(),
+        "transcript": transcript,
+        "error": error,
+        "audit": audit_json(head),
+    });
+    Answer { json, text: task_text(&ended, outcome, reason.as_deref(), head), note: String::new(), status }
+}
+
+fn task_text(ended: &Ended, outcome: &str, reason: Option<&str>, head: Option<&Head>) -> String {
+    let mut text = format!("{outcome}");
+    if let Some(reason) = reason {
+        text.push_str(&format!(": {}", one_line(reason, 600)));
+    }
+    text.push('\n');
+    for predicate in &ended.predicates {
+        let mark = if predicate.met { "met" } else { "not met" };
+        let detail = one_line(&predicate.detail, 200);
+        text.push_str(&format!("  {mark}: {}: {detail}\n", one_line(&predicate.predicate, 200)));
+    }
+    let actions: usize = ended.report.steps.iter().map(|s| s.actions.len()).sum();
+    text.push_str(&format!("  {} steps, {actions} actions, {} denied\n", ended.report.steps.len(), ended.report.denials.len()));
+    for denial in ended.report.denials.iter().take(50) {
+        let target = one_line(&denial.target, 80);
+        text.push_str(&format!("  denied: {} {target} [{}]\n", denial.capability, one_line(&denial.rule, 120)));
+    }
+    for what in &ended.report.degraded {
+        text.push_str(&format!("  degraded: {}\n", one_line(what, 200)));
+    }
+    if let Some(head) = head {
+        text.push_str(&format!("  audit: {} record {} {}\n", head.segment, head.seq, head.head.as_str()));
+    }
+    text
+}

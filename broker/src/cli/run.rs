@@ -1,0 +1,145 @@
+//! `warden run FILE`: one module or component, in a worker's jail.
+
+use super::layers::{self, UserLayer};
+use super::limits::{LimitArgs, allowance};
+use super::{Answer, outcome};
+use crate::compile;
+use crate::failure::{Class, Failure};
+use crate::output::Sinks;
+use crate::progress;
+use crate::session::{self, Request};
+use crate::task::{Spec, Task};
+use clap::Args;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use warden_policy::{LimitKey, Policy, Scope};
+use warden_proto::msg::proc::EnvVar;
+use warden_proto::msg::worker::GuestKind;
+use warden_proto::{List, Text};
+
+/// Longest module, bytes.
+const MODULE_MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// `wall` of a run where nothing is said.
+const RUN_WALL: Duration = Duration::from_secs(30);
+
+/// `warden run`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  warden run hello.wat\n  warden run --timeout 5s --memory 64MiB tool.wasm -- first second\n  warden run --json tool.wasm\n\n\
+The guest gets no file, no network, no environment variable and no argument but those you name here.")]
+pub struct RunArgs {
+    /// A core module (binary or text, `_start` or `run() -> i32`) or a component
+    file: PathBuf,
+    /// Give the guest an environment variable
+    #[arg(long = "env", value_name = "KEY=VALUE")]
+    env: Vec<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// A policy to stay within, instead of your own
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Started as root: run as this user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Arguments of the guest
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+/// Runs the command.
+pub fn run(args: RunArgs, json: bool) -> Result<Answer, Failure> {
+    let module = read_module(&args.file)?;
+    let guest = program(&args)?;
+    let mut request = Policy::empty("the command line", Scope::Request);
+    args.limits.to_limits(&mut request.limits)?;
+    let user = args.config.clone().map_or(UserLayer::Own, UserLayer::File);
+    let layers = layers::read(user, Some(request))?;
+    let policy = Rc::new(layers.policy);
+    let request = Request { policy, user: args.user, deciding: layers.files, programs: Vec::new(), quiet: json };
+    let started = Instant::now();
+    let ((ended, id), head) = session::run(request, async move |session| {
+        let policy = session.policy.clone();
+        let fuel = policy.limits().get(LimitKey::Fuel);
+        let compiled = compile::compile(&session.around.runtime, session.cache.as_ref(), &module, fuel.is_some()).await?;
+        if let Some(warning) = &compiled.warning {
+            tracing::warn!(%warning, "compiled code was not kept");
+        }
+        let output_max_bytes = policy.limits().get(LimitKey::Output).unwrap_or(u64::MAX);
+        let spec = Spec {
+            allowance: allowance(&policy, RUN_WALL),
+            fuel,
+            memory_bytes: policy.limits().get(LimitKey::Memory).unwrap_or(u64::MAX),
+            output_max_bytes,
+            guest,
+            code: compiled.code,
+            predicates: Vec::new(),
+            runbook: false,
+            workspaces: session.workspaces.clone(),
+            programs: Vec::new(),
+            scratch: None,
+            recording: None,
+            policy,
+        };
+        let sinks = if json { Sinks::keep(output_max_bytes) } else { Sinks::pass() };
+        let id = task_id()?;
+        let task = Task::start(spec, session.around.clone(), sinks, Rc::new(progress::Silent), id).await?;
+        let mut ended = task.run().await;
+        for what in &session.degraded {
+            ended.report.degrade(what);
+        }
+        Ok((ended, crate::cache::hex(&id)))
+    })?;
+    Ok(outcome::program(ended, &id, started.elapsed(), head.as_ref(), json))
+}
+
+/// A task's id: 128 random bits.
+pub fn task_id() -> Result<[u8; 16], Failure> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|e| Failure::internal(format!("no randomness: {e}")))?;
+    Ok(id)
+}
+
+/// Reads a module as the calling user. Its bytes are hashed here and parsed elsewhere.
+pub fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
+    let shown = path.display();
+    let file = File::open(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Failure::new(Class::NotFound, format!("module {shown} does not exist")),
+        _ => Failure::new(Class::NotFound, format!("module {shown} could not be read: {e}")),
+    })?;
+    let facts = file.metadata().map_err(|e| Failure::internal(format!("{shown}: {e}")))?;
+    if !facts.is_file() {
+        return Err(Failure::new(Class::NotFound, format!("module {shown} is no regular file")));
+    }
+    let mut bytes = Vec::new();
+    let limit = MODULE_MAX_BYTES.saturating_add(1);
+    file.take(limit).read_to_end(&mut bytes).map_err(|e| Failure::internal(format!("{shown}: {e}")))?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MODULE_MAX_BYTES {
+        return Err(Failure::new(Class::InvalidModule, format!("module {shown} is longer than 256 MiB")));
+    }
+    Ok(bytes)
+}
+
+fn program(args: &RunArgs) -> Result<GuestKind, Failure> {
+    let name = args.file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let all = std::iter::once(name).chain(args.args.iter().cloned());
+    let all = all.map(Text::new).collect::<Result<Vec<_>, _>>().map_err(|e| Failure::usage(format!("an argument: {e}")))?;
+    let env = args.env.iter().map(|pair| environment(pair)).collect::<Result<Vec<_>, _>>()?;
+    Ok(GuestKind::Program {
+        args: List::new(all).map_err(|e| Failure::usage(format!("arguments: {e}")))?,
+        env: List::new(env).map_err(|e| Failure::usage(format!("--env: {e}")))?,
+    })
+}
+
+fn environment(pair: &str) -> Result<EnvVar, Failure> {
+    let bad = |why: String| Failure::usage(format!("--env {pair}: {why}"));
+    let (key, value) = pair.split_once('=').ok_or_else(|| bad("write KEY=VALUE".to_owned()))?;
+    if key.is_empty() || pair.contains('\0') {
+        return Err(bad("the name is empty or holds a NUL".to_owned()));
+    }
+    Ok(EnvVar {
+        key: Text::new(key).map_err(|e| bad(e.to_string()))?,
+        value: Text::new(value).map_err(|e| bad(e.to_string()))?,
+    })
+}

@@ -1,0 +1,209 @@
+//! `warden task run MANIFEST`: a goal for a brain, or a runbook of fixed steps.
+
+use super::layers::{self, UserLayer};
+use super::limits::allowance;
+use super::run::{read_module, task_id};
+use super::{Answer, outcome};
+use crate::compile;
+use crate::deciding::Deciding;
+use crate::failure::{Class, Failure};
+use crate::output::Sinks;
+use crate::places::program_folders;
+use crate::progress;
+use crate::session::{self, Request};
+use crate::task::{Spec, Task};
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+use warden_policy::{Brain, Effective, Format, LimitKey, Llm, Manifest, ManifestKind, OnFailure, Predicate, Step};
+use warden_proto::Text;
+use warden_proto::msg::worker::GuestKind;
+
+/// `wall` of a task where nothing is said.
+const TASK_WALL: Duration = Duration::from_secs(600);
+
+/// `warden task run`
+#[derive(Debug, Args)]
+#[command(after_help = "A manifest (TOML, YAML or JSON):\n  kind = \"goal\"\n  policy = \"warden.toml\"\n  goal = \"Make the failing test pass\"\n  [[success]]\n  command = \"python3\"\n  args = [\"-m\", \"unittest\"]\n\n\
+The task is `done` only when warden itself has found every [[success]] predicate to hold; without any it ends `unverified`.")]
+pub struct TaskRunArgs {
+    /// The manifest
+    #[arg(value_name = "MANIFEST", required_unless_present = "manifest")]
+    file: Option<PathBuf>,
+    /// The manifest, by the name that other tools use
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    manifest: Option<PathBuf>,
+    /// Answer model calls from a recording
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// Started as root: run as this user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+}
+
+/// Everything a loop task needs, whichever command asked for it.
+pub struct LoopTask {
+    /// The layers together, and their files.
+    pub policy: Effective,
+    /// Files that decided.
+    pub deciding: Vec<Deciding>,
+    /// How the guest is run.
+    pub guest: GuestKind,
+    /// The brain's bytes.
+    pub brain: Vec<u8>,
+    /// What must hold.
+    pub predicates: Vec<Predicate>,
+    /// A runbook.
+    pub runbook: bool,
+    /// `--user`.
+    pub user: Option<String>,
+}
+
+/// Runs the command.
+pub fn run(args: TaskRunArgs, json: bool) -> Result<Answer, Failure> {
+    let path = args.file.or(args.manifest).ok_or_else(|| Failure::usage("name a manifest"))?;
+    let file = Deciding::open("manifest", &path, nix::unistd::getuid().as_raw())?;
+    let name = path.display().to_string();
+    let manifest = Manifest::parse(&file.text()?, Format::of_file_name(&name), &name, file.folder())
+        .map_err(|e| Failure::usage(e.to_string()))?;
+    let Manifest { kind, policy, mut request, success } = manifest;
+    layers::resolve(&mut request)?;
+    if let Some(replay) = &args.replay {
+        let file = std::path::absolute(replay).map_err(|e| Failure::usage(format!("--replay: {e}")))?;
+        request.llm = Some(Llm::Replay { file });
+    }
+    let user = policy.map_or(UserLayer::Own, UserLayer::File);
+    let layers = layers::read(user, Some(request))?;
+    let mut deciding = layers.files;
+    deciding.push(file);
+    let (task, brain, runbook) = match kind {
+        ManifestKind::Goal { goal, brain } => (goal, brain_bytes(&brain, &mut deciding)?, false),
+        ManifestKind::Runbook { steps } => (runbook_text(&steps)?, builtin("runbook-player")?, true),
+        other => {
+            let message = format!("kind \"{}\" is not run by this version of warden; `warden run` runs a module", other.name());
+            return Err(Failure::new(Class::Unavailable, message));
+        }
+    };
+    let guest = planner(task, "{}".to_owned(), 1)?;
+    run_loop(
+        LoopTask { policy: layers.policy, deciding, guest, brain, predicates: success, runbook, user: args.user },
+        json,
+    )
+}
+
+/// The setup of a planner.
+pub fn planner(task: String, observation: String, first_step: u32) -> Result<GuestKind, Failure> {
+    let long = |what: &'static str| move |e: warden_proto::bounded::TooLong| Failure::usage(format!("{what}: {e}"));
+    Ok(GuestKind::Planner {
+        task: Text::new(task).map_err(long("the task"))?,
+        observation: Text::new(observation).map_err(long("the observation"))?,
+        first_step,
+    })
+}
+
+/// What the runbook player is told: the steps as JSON.
+fn runbook_text(steps: &[Step]) -> Result<String, Failure> {
+    let steps: Vec<_> = steps
+        .iter()
+        .map(|step| {
+            let on_failure = if step.on_failure == OnFailure::Stop { "stop" } else { "continue" };
+            json!({"capability": step.capability, "input": step.input, "on_failure": on_failure, "audit_tag": step.audit_tag})
+        })
+        .collect();
+    Ok(json!({"steps": steps}).to_string())
+}
+
+/// The bytes of the brain a manifest or flag names.
+pub fn brain_bytes(brain: &Brain, deciding: &mut Vec<Deciding>) -> Result<Vec<u8>, Failure> {
+    match brain {
+        Brain::AgentCore => builtin("agent-core"),
+        Brain::Component(path) => {
+            let file = Deciding::open("the brain", path, nix::unistd::getuid().as_raw())?;
+            let bytes = file.bytes()?;
+            deciding.push(file);
+            Ok(bytes)
+        }
+    }
+}
+
+/// A guest that came with warden.
+fn builtin(name: &str) -> Result<Vec<u8>, Failure> {
+    let file = format!("guests/{name}.wasm");
+    let folders = program_folders();
+    match folders.iter().map(|folder| folder.join(&file)).find(|path| path.is_file()) {
+        Some(path) => {
+            // T-10: a guest that others can replace would think for the task.
+            Deciding::open("the guest", &path, nix::unistd::getuid().as_raw())?;
+            read_module(&path)
+        }
+        None => {
+            let places: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
+            let message = format!("{file} was not found in {}; build it with `cargo build --release`", places.join(", "));
+            Err(Failure::new(Class::Unavailable, message))
+        }
+    }
+}
+
+/// Runs a plan–act–observe loop to its end.
+pub fn run_loop(task: LoopTask, json: bool) -> Result<Answer, Failure> {
+    let recording = match task.policy.llm() {
+        None => None,
+        Some(Llm::Replay { file }) => {
+            Some(Deciding::open("the recording", file, nix::unistd::getuid().as_raw())?)
+        }
+        Some(Llm::Endpoint { provider, .. }) => {
+            let message = format!(
+                "[llm] provider = \"{}\": this version of warden speaks to no model endpoint; use provider = \"replay\" with a recording",
+                provider.name()
+            );
+            return Err(Failure::new(Class::Unavailable, message));
+        }
+    };
+    let transcript = recording.as_ref().map(|file| file.path.display().to_string());
+    let programs = layers::open_programs(&task.policy)?;
+    let policy = Rc::new(task.policy);
+    let mut deciding = task.deciding;
+    let recording_fd = match recording {
+        Some(file) => {
+            let again = Deciding::open("the recording", &file.path, nix::unistd::getuid().as_raw())?;
+            deciding.push(file);
+            Some(again.into_fd())
+        }
+        None => None,
+    };
+    let (guest, brain, predicates, runbook) = (task.guest, task.brain, task.predicates, task.runbook);
+    let request = Request { policy, user: task.user, deciding, programs, quiet: json };
+    let progress = progress::for_terminal(json);
+    let ((ended, id), head) = session::run(request, async move |session| {
+        let policy = session.policy.clone();
+        let fuel = policy.limits().get(LimitKey::Fuel);
+        let compiled = compile::compile(&session.around.runtime, session.cache.as_ref(), &brain, fuel.is_some()).await?;
+        let output_max_bytes = policy.limits().get(LimitKey::Output).unwrap_or(u64::MAX);
+        let clone = |fd: &std::os::fd::OwnedFd| fd.try_clone().map_err(|e| Failure::internal(e.to_string()));
+        let spec = Spec {
+            allowance: allowance(&policy, TASK_WALL),
+            fuel,
+            memory_bytes: policy.limits().get(LimitKey::Memory).unwrap_or(u64::MAX),
+            output_max_bytes,
+            guest,
+            code: compiled.code,
+            predicates,
+            runbook,
+            workspaces: session.workspaces.clone(),
+            programs: session.programs.iter().map(clone).collect::<Result<_, _>>()?,
+            scratch: session.scratch.as_ref().map(clone).transpose()?,
+            recording: recording_fd,
+            policy,
+        };
+        let id = task_id()?;
+        let task = Task::start(spec, session.around.clone(), Sinks::keep(output_max_bytes), progress, id).await?;
+        let mut ended = task.run().await;
+        for what in &session.degraded {
+            ended.report.degrade(what);
+        }
+        Ok((ended, crate::cache::hex(&id)))
+    })?;
+    Ok(outcome::task(ended, &id, head.as_ref(), transcript.as_deref()))
+}

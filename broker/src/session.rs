@@ -1,0 +1,307 @@
+//! From a caller's command to a broker that can run tasks, and its end.
+//!
+//! The order matters and is the same every time: unreadable, then somebody other than root, then the spawner while there
+//! is one thread, then the runtime, the workspaces, the log, and last the broker's own jail. Only then is a task started.
+
+use crate::audit::{AuditConfig, AuditLog, Durability, Head, HeaderFacts, HexDigest, Mirror, open_directory};
+use crate::cache::Cache;
+use crate::deciding::Deciding;
+use crate::failure::{Class, Failure};
+use crate::identity::{self, Identity};
+use crate::places::{Places, program_folders};
+use crate::runtime::{OpenedWorkspace, Runtime};
+use crate::task::{Cancel, Surroundings};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid};
+use std::cell::RefCell;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use tokio::sync::watch;
+use warden_policy::{Access, AuditSink, Effective, Feature};
+use warden_spawner::birth;
+
+/// What a session is started with.
+pub struct Request {
+    /// The layers together.
+    pub policy: Rc<Effective>,
+    /// `--user`.
+    pub user: Option<String>,
+    /// Files that decided, still to be compared with the workspaces.
+    pub deciding: Vec<Deciding>,
+    /// The programs of the policy's commands.
+    pub programs: Vec<Deciding>,
+    /// Say on standard error what is done.
+    pub quiet: bool,
+}
+
+/// A broker that can run tasks.
+pub struct Session {
+    /// What tasks share.
+    pub around: Surroundings,
+    /// Compiled code; none when the cache cannot be used.
+    pub cache: Option<Cache>,
+    /// The policy's workspaces, opened.
+    pub workspaces: Vec<OpenedWorkspace>,
+    /// The programs of the policy's commands, opened.
+    pub programs: Vec<OwnedFd>,
+    /// Scratch directory of the task's commands.
+    pub scratch: Option<OwnedFd>,
+    /// The layers together.
+    pub policy: Rc<Effective>,
+    /// What this host or policy does not give.
+    pub degraded: Vec<String>,
+    scratch_path: PathBuf,
+}
+
+/// Starts a broker, runs `body` in it, and ends it: the log is closed and its head returned beside the body's result.
+pub fn run<T, F, B>(request: Request, body: B) -> Result<(T, Option<Head>), Failure>
+where
+    B: FnOnce(Rc<Session>) -> F,
+    F: Future<Output = Result<T, Failure>>,
+{
+    let internal = |what: &str| { let what = what.to_owned(); move |e: nix::errno::Errno| Failure::internal(format!("{what}: {e}")) };
+    birth::harden().map_err(internal("warden could not make itself unreadable to others"))?;
+    refuse_unsupported(&request.policy)?;
+    let (places, identity) = settle(&request)?;
+    let binaries = warden_spawner::Binaries::open(&program_folders())
+        .map_err(|e| Failure::new(Class::Unavailable, e.to_string()))?;
+    if let Identity::Becomes { uid, gid, why } = &identity {
+        if !request.quiet {
+            eprintln!("warden: started as root; running as uid {uid} ({why})");
+        }
+        birth::become_user(Uid::from_raw(*uid), Gid::from_raw(*gid)).map_err(internal("warden could not stop being root"))?;
+    }
+    let (link, _spawner) = warden_spawner::start(binaries).map_err(|e| Failure::internal(e.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::internal(format!("the event loop could not be started: {e}")))?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async move {
+        let runtime = Runtime::new(link)?;
+        let session = Rc::new(open_session(runtime, request, &places, identity == Identity::Root).await?);
+        let result = body(session.clone()).await;
+        let head = end(session);
+        Ok((result?, head))
+    })
+}
+
+/// What is asked for and cannot be given is refused, not left out in silence.
+fn refuse_unsupported(policy: &Effective) -> Result<(), Failure> {
+    let isolation = policy.isolation();
+    for (name, wanted) in [("namespaces", isolation.namespaces), ("cgroups", isolation.cgroups)] {
+        if wanted == Feature::Require {
+            return Err(Failure::new(
+                Class::Unavailable,
+                format!("the policy says `isolation.{name} = \"require\"`, and this version of warden does not use {name}; say \"auto\" or \"off\""),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Decides who we are, and makes the directories that belong to that user while we still can.
+fn settle(request: &Request) -> Result<(Places, Identity), Failure> {
+    let workspaces: Vec<(PathBuf, bool)> = request
+        .policy
+        .workspaces()
+        .iter()
+        .map(|w| (w.path.clone(), w.access == Access::ReadWrite))
+        .collect();
+    let identity = identity::choose(request.user.as_deref(), &workspaces, request.policy.isolation().allow_root)?;
+    let places = Places::of_caller();
+    let mut places = match &identity {
+        Identity::Becomes { uid, .. } => places.for_user(*uid),
+        _ => places,
+    };
+    if let Some(dir) = &request.policy.audit().dir {
+        places.audit = dir.clone();
+    }
+    if let Identity::Becomes { uid, gid, .. } = identity {
+        for dir in [&places.audit, &places.cache, &places.run] {
+            make_for(dir, uid, gid)?;
+        }
+    }
+    Ok((places, identity))
+}
+
+/// Makes a directory for a user, its parents root's: only one that we made is handed over.
+fn make_for(dir: &Path, uid: u32, gid: u32) -> Result<(), Failure> {
+    let failed = |e: String| Failure::internal(format!("{} could not be made: {e}", dir.display()));
+    if dir.exists() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(|e| failed(e.to_string()))?;
+    }
+    std::fs::DirBuilder::new().mode(0o700).create(dir).map_err(|e| failed(e.to_string()))?;
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    nix::unistd::chown(dir, Some(uid), Some(gid)).map_err(|e| failed(e.to_string()))
+}
+
+async fn open_session(
+    runtime: Runtime,
+    request: Request,
+    places: &Places,
+    as_root: bool,
+) -> Result<Session, Failure> {
+    let cancel = watch_signals()?;
+    let mut workspaces = Vec::new();
+    for workspace in request.policy.workspaces() {
+        let path = workspace.path.to_str().ok_or_else(|| Failure::usage("a workspace's path is not UTF-8"))?;
+        workspaces.push(runtime.open_workspace(path).await?);
+    }
+    check_deciding(&request, &workspaces)?;
+    let audit = Rc::new(RefCell::new(open_audit(&request.policy, places)?));
+    let (cache, cache_warning) = open_cache(&places.cache);
+    if let Some(warning) = cache_warning
+        && !request.quiet
+    {
+        eprintln!("warden: {warning}");
+    }
+    let scratch_path = places.run.join(format!("scratch-{}", std::process::id()));
+    let scratch = open_scratch(&places.run, &scratch_path)?;
+    let mut degraded = Vec::new();
+    if as_root {
+        degraded.push("the task runs as root (isolation.allow_root)".to_owned());
+    }
+    rotate_on_hangup(audit.clone())?;
+    let programs = request.programs.into_iter().map(Deciding::into_fd).collect();
+    Ok(Session {
+        around: Surroundings { runtime, audit, cancel },
+        cache,
+        workspaces,
+        programs,
+        scratch: Some(scratch),
+        policy: request.policy,
+        degraded,
+        scratch_path,
+    })
+}
+
+/// T-10: no file that decides lies where the task can write.
+fn check_deciding(request: &Request, opened: &[OpenedWorkspace]) -> Result<(), Failure> {
+    let writable: Vec<(String, (u64, u64))> = request
+        .policy
+        .workspaces()
+        .iter()
+        .zip(opened)
+        .filter(|(workspace, _)| workspace.access == Access::ReadWrite)
+        .map(|(workspace, opened)| (workspace.label.clone(), opened.identity))
+        .collect();
+    for file in request.deciding.iter().chain(&request.programs) {
+        file.outside(&writable)?;
+    }
+    Ok(())
+}
+
+fn open_audit(policy: &Effective, places: &Places) -> Result<AuditLog, Failure> {
+    let dir = open_directory(&places.audit)?;
+    let settings = policy.audit();
+    let mut config = AuditConfig::new(places.audit.display().to_string());
+    config.durability = match settings.durability {
+        warden_policy::Durability::Flush => Durability::Flush,
+        warden_policy::Durability::Sync => Durability::Sync,
+    };
+    config.mirror = match &settings.sink {
+        None => None,
+        Some(AuditSink::Journald) => Some(Mirror::journald(Path::new(crate::audit::JOURNALD_SOCKET))?),
+        Some(AuditSink::Descriptor(number)) => {
+            let fd = i32::try_from(*number)
+                .ok()
+                .filter(|n| *n > 2)
+                .and_then(|n| warden_proto::sys::inherited(n).ok())
+                .ok_or_else(|| Failure::usage(format!("[audit] sink = \"fd:{number}\": no such descriptor was passed")))?;
+            Some(Mirror::descriptor(fd, &format!("fd:{number}"))?)
+        }
+    };
+    let facts = HeaderFacts {
+        build: crate::cache::hex(&warden_proto::build_id()),
+        versions: vec![("warden".to_owned(), env!("CARGO_PKG_VERSION").to_owned())],
+        policy_hash: HexDigest::parse(policy.hash()).unwrap_or(HexDigest::ZERO),
+        rules_hash: HexDigest::from_bytes(warden_spawner::rules_sha256()),
+        degraded: Vec::new(),
+    };
+    Ok(AuditLog::open(dir, config, facts)?)
+}
+
+/// A cache that cannot be used is skipped with a warning.
+fn open_cache(path: &Path) -> (Option<Cache>, Option<String>) {
+    match private_directory(path) {
+        Ok(dir) => (Some(Cache::new(dir)), None),
+        Err(why) => (None, Some(format!("the cache of compiled code {} is not used: {why}", path.display()))),
+    }
+}
+
+/// Makes and opens a directory of ours alone.
+fn private_directory(path: &Path) -> Result<OwnedFd, String> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| e.to_string())?;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let dir = open(path, flags, Mode::empty()).map_err(|e| e.to_string())?;
+    let facts = nix::sys::stat::fstat(&dir).map_err(|e| e.to_string())?;
+    if facts.st_uid != nix::unistd::geteuid().as_raw() {
+        return Err("it belongs to another user".to_owned());
+    }
+    if facts.st_mode & 0o077 != 0 {
+        return Err("others can reach into it; `chmod 700` it".to_owned());
+    }
+    Ok(dir)
+}
+
+fn open_scratch(run: &Path, path: &Path) -> Result<OwnedFd, Failure> {
+    private_directory(run).map_err(|why| Failure::internal(format!("the run directory {}: {why}", run.display())))?;
+    private_directory(path).map_err(|why| Failure::internal(format!("{}: {why}", path.display())))
+}
+
+/// SIGINT and SIGTERM end tasks gently the first time and everything at once the second.
+fn watch_signals() -> Result<watch::Receiver<Cancel>, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |e: std::io::Error| Failure::internal(format!("signals could not be watched: {e}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let (send, receive) = watch::channel(Cancel::No);
+    tokio::task::spawn_local(async move {
+        loop {
+            let number = tokio::select! {
+                _ = interrupt.recv() => 2,
+                _ = terminate.recv() => 15,
+            };
+            if *send.borrow() != Cancel::No {
+                // The spawner ends with us, and with it everything it made (T-12).
+                std::process::exit(crate::failure::SIGNAL_BASE.saturating_add(number));
+            }
+            let _ = send.send(Cancel::Gently(number));
+        }
+    });
+    Ok(receive)
+}
+
+fn rotate_on_hangup(audit: Rc<RefCell<AuditLog>>) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup()).map_err(|e| Failure::internal(e.to_string()))?;
+    tokio::task::spawn_local(async move {
+        while hangup.recv().await.is_some() {
+            if let Err(error) = audit.borrow_mut().rotate() {
+                tracing::error!(%error, "the audit log could not be rotated");
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Where the log stands now, and the end of what only this session needed.
+fn end(session: Rc<Session>) -> Option<Head> {
+    let _ = std::fs::remove_dir_all(&session.scratch_path);
+    let mut audit = session.around.audit.borrow_mut();
+    match audit.finish() {
+        Ok(head) => Some(head),
+        Err(error) => {
+            tracing::error!(%error, "the audit log could not be closed");
+            Some(audit.head())
+        }
+    }
+}
