@@ -94,6 +94,8 @@ impl Component {
 #[derive(Debug, Clone)]
 pub struct Glob {
     components: Vec<Component>,
+    /// The places of every `**` but one at the end.
+    skippable: u128,
 }
 
 impl PartialEq for Glob {
@@ -105,6 +107,22 @@ impl PartialEq for Glob {
 impl Eq for Glob {}
 
 impl Glob {
+    fn new(components: Vec<Component>) -> Glob {
+        let last = components.len().saturating_sub(1);
+        let skips = |(at, component): (usize, &Component)| {
+            matches!(component, Component::AnyDepth) && at < last
+        };
+        let places = components
+            .iter()
+            .enumerate()
+            .filter(|each| skips(*each))
+            .map(|(at, _)| place(at));
+        Glob {
+            skippable: places.fold(0, |all, each| all | each),
+            components,
+        }
+    }
+
     /// `Makefile` and `/Makefile` are the one at the root, `**/.env` is any; a slash at the end changes nothing.
     pub fn parse(text: &str) -> Result<Glob, GlobError> {
         if text.starts_with('!') {
@@ -122,16 +140,15 @@ impl Glob {
             .split('/')
             .map(Component::parse)
             .collect::<Result<_, _>>()?;
-        Ok(Glob { components })
+        Ok(Glob::new(components))
     }
 
     /// The glob that covers one path, taken literally, and all beneath it.
-    pub(crate) fn exactly(path: &str) -> Glob {
-        Glob {
-            components: names(path)
-                .map(|name| Component::Literal(name.to_owned()))
-                .collect(),
-        }
+    pub(crate) fn exactly(path: &str) -> Option<Glob> {
+        let components: Vec<Component> = names(path)
+            .map(|name| Component::Literal(name.to_owned()))
+            .collect();
+        (components.len() <= PLACES_MAX).then(|| Glob::new(components))
     }
 
     /// The glob's text, from the workspace's root, without a leading slash.
@@ -145,12 +162,15 @@ impl Glob {
 
     /// Whether the glob matches this path or a directory above it. The root is the empty path.
     pub fn covers(&self, relative_path: &str) -> bool {
-        let mut states = vec![0usize];
-        self.close(&mut states);
+        let end = place(self.components.len());
+        let mut places = self.start();
         for name in names(relative_path) {
-            states = self.advance(&states, name);
-            if states.contains(&self.components.len()) {
+            places = self.advance(places, name);
+            if places & end != 0 {
                 return true;
+            }
+            if places == 0 {
+                return false;
             }
         }
         false
@@ -160,95 +180,91 @@ impl Glob {
     /// them covers `x`. A directory that is itself covered gives `**`.
     pub fn from_inside(&self, directory: &str) -> Vec<Glob> {
         if self.covers(directory) {
-            return vec![Glob {
-                components: vec![Component::AnyDepth],
-            }];
+            return vec![Glob::new(vec![Component::AnyDepth])];
         }
-        self.remainders(directory)
-            .into_iter()
+        let remainders = self.remainders(directory);
+        (0..self.components.len())
+            .filter(|at| remainders & place(*at) != 0)
             .filter_map(|at| self.components.get(at..))
-            .filter(|rest| !rest.is_empty())
-            .map(|rest| Glob {
-                components: rest.to_vec(),
-            })
+            .map(|rest| Glob::new(rest.to_vec()))
             .collect()
     }
 
-    /// The glob with a directory's literal path before it: what covered `x` covers `directory/x`.
-    pub fn beneath(&self, directory: &str) -> Glob {
+    /// The glob with a directory's literal path before it: what covered `x` covers `directory/x`. `None` where that has
+    /// more components than a glob can; [`DIRECTORY_DEPTH_MAX`] names always fit.
+    pub fn beneath(&self, directory: &str) -> Option<Glob> {
         let before = names(directory).map(|name| Component::Literal(name.to_owned()));
-        Glob {
-            components: before.chain(self.components.iter().cloned()).collect(),
-        }
+        let components: Vec<Component> = before.chain(self.components.iter().cloned()).collect();
+        (components.len() <= PLACES_MAX).then(|| Glob::new(components))
     }
 
     /// Whether something beneath `directory` is covered *because* of the directory's own name, so that renaming it away
     /// or another to this name would change what is covered (T-02). `**/.env` pins no directory, `**/.vscode/**` pins every
     /// `.vscode`, `a/b` pins `a`.
     pub fn pins_directory(&self, directory: &str) -> bool {
-        let floating = usize::from(matches!(self.components.first(), Some(Component::AnyDepth)));
-        self.covers(directory)
-            || self
-                .remainders(directory)
-                .into_iter()
-                .any(|at| at > floating && at < self.components.len())
-            || (floating == 0 && self.remainders(directory).contains(&0))
+        // Where a floating glob stands whatever the names were; an anchored one stands nowhere by itself.
+        let floating = matches!(self.components.first(), Some(Component::AnyDepth));
+        let anywhere = if floating { place(0) | place(1) } else { 0 };
+        self.covers(directory) || self.remainders(directory) & !anywhere != 0
     }
 
     /// Where in the glob one may stand after the names of a directory.
-    fn remainders(&self, directory: &str) -> Vec<usize> {
-        let mut states = vec![0usize];
-        self.close(&mut states);
-        for name in names(directory) {
-            states = self.advance(&states, name);
-        }
+    fn remainders(&self, directory: &str) -> u128 {
+        let places = names(directory).fold(self.start(), |places, name| self.advance(places, name));
         // Standing before a `**` says all that standing after it says.
-        let skipped: Vec<usize> = states
-            .iter()
-            .filter(|at| matches!(self.components.get(**at), Some(Component::AnyDepth)))
-            .map(|at| at.saturating_add(1))
-            .collect();
-        states
-            .into_iter()
-            .filter(|at| !skipped.contains(at))
-            .collect()
+        places & !(places & self.skippable).wrapping_shl(1)
     }
 
-    /// One name further: the set of places in the glob after it.
-    fn advance(&self, states: &[usize], name: &str) -> Vec<usize> {
-        let mut next = Vec::new();
-        for at in states {
-            match self.components.get(*at) {
-                Some(Component::AnyDepth) => {
-                    next.push(*at);
-                    // A `**` at the end is done after one name.
-                    if at.saturating_add(1) == self.components.len() {
-                        next.push(at.saturating_add(1));
-                    }
+    fn start(&self) -> u128 {
+        self.close(place(0))
+    }
+
+    /// One name further: the set of places in the glob after it, one bit each.
+    fn advance(&self, places: u128, name: &str) -> u128 {
+        let mut next = 0;
+        let mut left = places;
+        while left != 0 {
+            let here = left & left.wrapping_neg();
+            left ^= here;
+            let at = usize::try_from(here.trailing_zeros()).unwrap_or(usize::MAX);
+            match self.components.get(at) {
+                // It may go on; one at the end is done after one name.
+                Some(Component::AnyDepth) if self.skippable & here == 0 => {
+                    next |= here | here.wrapping_shl(1);
                 }
-                Some(component) if component.matches(name) => next.push(at.saturating_add(1)),
+                Some(Component::AnyDepth) => next |= here,
+                Some(component) if component.matches(name) => next |= here.wrapping_shl(1),
                 _ => {}
             }
         }
-        self.close(&mut next);
-        next
+        self.close(next)
     }
 
     /// Adds the places reached by letting a `**` stand for nothing; one at the end never does.
-    fn close(&self, states: &mut Vec<usize>) {
-        let mut at = 0;
-        while let Some(state) = states.get(at).copied() {
-            let after = state.saturating_add(1);
-            if matches!(self.components.get(state), Some(Component::AnyDepth))
-                && after < self.components.len()
-            {
-                states.push(after);
+    fn close(&self, places: u128) -> u128 {
+        let mut closed = places;
+        loop {
+            let more = closed | (closed & self.skippable).wrapping_shl(1);
+            if more == closed {
+                return closed;
             }
-            at = at.saturating_add(1);
+            closed = more;
         }
-        states.sort_unstable();
-        states.dedup();
     }
+}
+
+/// Most components of a glob after it was put beneath a directory: one place each and one at the end.
+const PLACES_MAX: usize = 127;
+
+/// Most names a directory may have for every glob to fit beneath it.
+pub const DIRECTORY_DEPTH_MAX: usize = PLACES_MAX.saturating_sub(COMPONENTS_MAX);
+
+/// The bit of a place in a glob.
+fn place(at: usize) -> u128 {
+    u32::try_from(at)
+        .ok()
+        .and_then(|at| 1u128.checked_shl(at))
+        .unwrap_or(0)
 }
 
 fn names(relative_path: &str) -> impl Iterator<Item = &str> {
@@ -407,7 +423,8 @@ mod tests {
 
     #[test]
     fn put_beneath_a_directory_it_covers_only_there() {
-        let moved = glob("**/.env").beneath("odd[name]");
+        let moved = glob("**/.env").beneath("odd[name]").unwrap();
+        assert!(moved.beneath(&"d/".repeat(126)).is_none());
         assert!(moved.covers("odd[name]/x/.env"));
         assert!(!moved.covers(".env"));
         assert!(Glob::parse(&moved.text()).unwrap().covers("odd[name]/.env"));

@@ -4,7 +4,7 @@
 //! opened; this first look keeps a refused name from reaching the helper at all (T-01, T-02).
 
 use super::{Effective, FsGrant, GrantScope, Judgement, LayerVerdict, PathArg};
-use crate::glob::RuleKind;
+use crate::glob::{PathRule, RuleKind};
 use crate::layer::{DEFAULT_DENY, EffectiveWorkspace, file_layers, workspace_rule};
 use crate::model::{Access, Layer, Policy};
 use crate::path::{InvalidArgument, PathError, TaskPath};
@@ -168,7 +168,7 @@ impl Effective {
             PathArg::Text(text) => (TaskPath::parse(text, labels), text),
             PathArg::Within { label, relative } => (TaskPath::within(label, relative), relative),
         };
-        let shown: String = text.chars().take(256).collect();
+        let shown = || Some(text.chars().take(256).collect::<String>());
         match parsed {
             Ok(path) => match self
                 .workspaces
@@ -177,13 +177,13 @@ impl Effective {
             {
                 Some(index) => Ok(Ok((index, path))),
                 None => Ok(Err(Judgement::nowhere(
-                    Some(shown),
+                    shown(),
                     format!("there is no workspace `{}`", path.label),
                 ))),
             },
             Err(PathError::Invalid(error)) => Err(error),
             Err(PathError::Outside(error)) => {
-                Ok(Err(Judgement::nowhere(Some(shown), error.to_string())))
+                Ok(Err(Judgement::nowhere(shown(), error.to_string())))
             }
         }
     }
@@ -223,19 +223,21 @@ fn judge_layer(
     intent: Intent,
 ) -> LayerVerdict {
     // Deny first: nothing a workspace allows takes it back.
-    let rules = || {
-        workspace
-            .rules
-            .iter()
-            .filter(|rule| rule.layer == layer && rule.covers(path.relative()))
-    };
-    if let Some(rule) = rules().find(|rule| rule.kind == RuleKind::Deny) {
-        return LayerVerdict::denied(layer, rule.id.clone(), "the path is denied");
+    let applies =
+        |rule: &&PathRule| rule.layer == layer && (rule.kind == RuleKind::Deny || intent.changes());
+    let mut refusal: Option<&PathRule> = None;
+    for rule in workspace.rules.iter().filter(applies) {
+        let sooner = refusal.is_none_or(|found| rule.kind < found.kind);
+        if sooner && rule.covers(path.relative()) {
+            refusal = Some(rule);
+        }
     }
-    if intent.changes()
-        && let Some(rule) = rules().next()
-    {
-        return LayerVerdict::denied(layer, rule.id.clone(), "the path may be read, not changed");
+    if let Some(rule) = refusal {
+        let reason = match rule.kind {
+            RuleKind::Deny => "the path is denied",
+            RuleKind::DenyWrite => "the path may be read, not changed",
+        };
+        return LayerVerdict::denied(layer, rule.id.clone(), reason);
     }
     let declared = if own {
         policy

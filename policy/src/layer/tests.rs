@@ -146,6 +146,36 @@ fn a_workspace_lies_beneath_one_of_each_layer() {
 }
 
 #[test]
+fn a_path_on_which_a_rule_could_be_lost_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let with = |path: &std::ffi::OsStr| {
+        let mut one = policy(&workspace("all", "/srv", "read-write", ""));
+        let inner = crate::model::Workspace::new("inner", path, Access::ReadOnly);
+        one.workspaces.as_mut().unwrap().push(inner);
+        Effective::combine(None, Some(one), None)
+    };
+    assert!(
+        with(std::ffi::OsStr::from_bytes(b"/srv/\xff"))
+            .unwrap_err()
+            .reason
+            .contains("not UTF-8")
+    );
+    assert!(
+        with("srv".as_ref())
+            .unwrap_err()
+            .reason
+            .contains("not absolute")
+    );
+    assert!(
+        with("/d".repeat(63).as_ref())
+            .unwrap_err()
+            .reason
+            .contains("names deep")
+    );
+    assert!(with("/d".repeat(62).as_ref()).is_ok());
+}
+
+#[test]
 fn a_mode_wider_than_the_ceiling_names_both_rules() {
     let user = || Some(policy(&workspace("repo", "/srv/repo", "read-only", "")));
     let task = |access| Some(request(&workspace("w", "/srv/repo/sub", access, "")));

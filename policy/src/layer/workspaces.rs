@@ -3,10 +3,17 @@
 use std::path::Path;
 
 use super::{DEFAULT_DENY, EffectiveWorkspace, WidenError, file_layers, workspace_rule};
-use crate::glob::{Glob, PathRule, RUN_LATER_GLOBS, RuleKind};
+use crate::glob::{DIRECTORY_DEPTH_MAX, Glob, PathRule, RUN_LATER_GLOBS, RuleKind};
 use crate::model::{Access, Layer, Policy, Scope, Workspace};
 
 pub(super) fn combine(layers: &[(Layer, Policy)]) -> Result<Vec<EffectiveWorkspace>, WidenError> {
+    for (layer, policy) in file_layers(layers) {
+        policy
+            .workspaces
+            .iter()
+            .flatten()
+            .try_for_each(|workspace| check_path(layer, workspace))?;
+    }
     let Some((own_layer, own)) = file_layers(layers).next_back() else {
         return Ok(Vec::new());
     };
@@ -36,15 +43,6 @@ fn combine_one(
         rule,
         rules: Vec::new(),
     };
-    if workspace.path.to_str().is_none() {
-        // A rule could not be carried over to a path that has no text.
-        let reason = format!("the path {} is not UTF-8", workspace.path.display());
-        return Err(WidenError {
-            request: narrowed.rule,
-            ceiling: DEFAULT_DENY.to_owned(),
-            reason,
-        });
-    }
     // Flags say a path and a mode; what else holds there the policy above them says.
     let bare_request = own.scope == Scope::Request && file_layers(layers).count() > 1;
     let mut first_above = bare_request;
@@ -72,6 +70,26 @@ fn combine_one(
         }
     }
     Ok(narrowed)
+}
+
+/// A path on which no rule would be lost when it is carried from one workspace to another (T-10).
+fn check_path(layer: Layer, workspace: &Workspace) -> Result<(), WidenError> {
+    let shown = workspace.path.display();
+    let reason = if workspace.path.to_str().is_none() {
+        format!("the path {shown} is not UTF-8")
+    } else if !workspace.path.is_absolute() {
+        format!("the path {shown} is not absolute")
+    } else if workspace.path.components().count() > DIRECTORY_DEPTH_MAX {
+        format!("the path {shown} is more than {DIRECTORY_DEPTH_MAX} names deep")
+    } else {
+        return Ok(());
+    };
+    let request = workspace_rule(layer, workspace);
+    Err(WidenError {
+        request,
+        ceiling: DEFAULT_DENY.to_owned(),
+        reason,
+    })
 }
 
 /// The workspace of a layer that decides about a path: the one that holds it most closely.
@@ -132,7 +150,7 @@ fn carry_rules(
             glob,
         });
     };
-    // A path without text is refused before: both of these are then exact.
+    // Paths without text or too deep were refused before: no rule is lost on the way.
     let inside = root.strip_prefix(&other.path).ok().and_then(Path::to_str);
     let beneath = other
         .path
@@ -142,7 +160,7 @@ fn carry_rules(
         .filter(|_| other.path != root);
     let place = |glob: &Glob| match (inside, beneath) {
         (Some(directory), _) => glob.from_inside(directory),
-        (None, Some(directory)) => vec![glob.beneath(directory)],
+        (None, Some(directory)) => glob.beneath(directory).into_iter().collect(),
         (None, None) => Vec::new(),
     };
     for (index, glob) in other.deny.iter().enumerate() {
@@ -170,11 +188,9 @@ fn carry_rules(
             }
         }
     }
-    if let (Access::ReadOnly, Some(directory)) = (other.access, beneath) {
-        add(
-            format!("{id}.access"),
-            RuleKind::DenyWrite,
-            Glob::exactly(directory),
-        );
+    if let (Access::ReadOnly, Some(directory)) = (other.access, beneath)
+        && let Some(glob) = Glob::exactly(directory)
+    {
+        add(format!("{id}.access"), RuleKind::DenyWrite, glob);
     }
 }

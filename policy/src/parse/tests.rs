@@ -299,7 +299,7 @@ fn yaml_errors_have_lines_too() {
             "",
         ),
         ("version: 1\nlimits:\n  steps: [1\n", 3, ""),
-        ("version: 1\n---\nversion: 1\n", 2, ""),
+        ("version: 1\n---\nversion: 1\n", 2, "one document"),
     ] {
         let error = yaml(text).unwrap_err();
         assert!(error.position.line >= line, "{text}: {error}");

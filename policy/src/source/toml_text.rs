@@ -1,6 +1,7 @@
 //! TOML into the spanned tree. Runs in the broker; the parser is the `toml` crate's own, used with its positions.
 
 use std::borrow::Cow;
+use std::num::IntErrorKind;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -39,10 +40,15 @@ fn node(spanned: &Spanned<DeValue<'_>>, text: &str, file: &str) -> Result<Node, 
     let wrong = |message: &str| SourceError::new(file, at, message);
     let value = match spanned.get_ref() {
         DeValue::String(value) => Value::Text(value.clone().into_owned()),
-        DeValue::Integer(number) => Value::Int(
-            i64::from_str_radix(number.as_str(), number.radix())
-                .map_err(|_| wrong("this number is too large; at most 9223372036854775807"))?,
-        ),
+        DeValue::Integer(number) => {
+            let parsed = i64::from_str_radix(number.as_str(), number.radix());
+            Value::Int(parsed.map_err(|error| match error.kind() {
+                IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => {
+                    wrong("this number is too large; at most 9223372036854775807")
+                }
+                _ => wrong("this is not a whole number"),
+            })?)
+        }
         DeValue::Float(number) => Value::Float(
             number
                 .as_str()

@@ -50,14 +50,18 @@ fn options() -> Options {
     options
 }
 
-/// The parser's message without the place, which is given in our own form.
+/// The parser's message without the place, which is given in our own form, and without advice to its programmer.
 fn one_line(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let text = text.lines().next().unwrap_or_default();
-    let cut = text
-        .rfind(" at line ")
-        .and_then(|at| text.get(..at))
-        .unwrap_or(text);
+    if text.contains("budget breached: Documents") {
+        return "a file holds one document; `---` starts a second".to_owned();
+    }
+    let end = [" at line ", ", set DuplicateKeyPolicy"]
+        .iter()
+        .filter_map(|cut| text.rfind(cut))
+        .min();
+    let cut = end.and_then(|end| text.get(..end)).unwrap_or(text);
     cut.trim_end_matches([',', ':', ' ']).to_owned()
 }
 
