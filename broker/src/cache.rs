@@ -33,15 +33,6 @@ pub enum CacheError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheKey(String);
 
-impl CacheKey {
-    /// The key of `module`, compiled with or without metering on this processor by this build.
-    pub fn of(module_sha256: &[u8; 32], metered: bool) -> Self {
-        let settings: &[u8] = if metered { b"fuel" } else { b"plain" };
-        let key = digest(&[module_sha256, &warden_proto::build_id(), settings, processor().as_bytes()]);
-        Self(hex(&key))
-    }
-}
-
 /// What code generation may depend on: the processor's features as the kernel lists them, in its order.
 fn processor() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -62,12 +53,20 @@ pub fn hex(bytes: &[u8]) -> String {
 #[derive(Debug)]
 pub struct Cache {
     dir: OwnedFd,
+    /// Read before the broker's own jail is shut.
+    processor: String,
 }
 
 impl Cache {
     /// Takes the directory; the caller has checked whose it is.
     pub fn new(dir: OwnedFd) -> Self {
-        Self { dir }
+        Self { dir, processor: processor() }
+    }
+
+    /// The key of a module, compiled with or without metering on this processor by this build.
+    pub fn key(&self, module_sha256: &[u8; 32], metered: bool) -> CacheKey {
+        let settings: &[u8] = if metered { b"fuel" } else { b"plain" };
+        CacheKey(hex(&digest(&[module_sha256, &warden_proto::build_id(), settings, self.processor.as_bytes()])))
     }
 
     /// The directory, for the broker's own jail.
@@ -79,7 +78,12 @@ impl Cache {
     pub fn get(&self, key: &CacheKey) -> Result<Option<OwnedFd>, CacheError> {
         let step = |what| move |errno| CacheError::System(what, errno);
         let name = format!("{}.cwasm", key.0);
-        let fd = match openat(&self.dir, name.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()) {
+        let fd = match openat(
+            &self.dir,
+            name.as_str(),
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
+            Mode::empty(),
+        ) {
             Ok(fd) => fd,
             Err(Errno::ENOENT) => return Ok(None),
             Err(errno) => return Err(CacheError::System("opened", errno)),
@@ -141,7 +145,7 @@ mod tests {
     fn an_entry_comes_back_and_a_damaged_one_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let cache = cache(dir.path());
-        let key = CacheKey::of(&[7; 32], false);
+        let key = cache.key(&[7; 32], false);
         assert!(cache.get(&key).unwrap().is_none());
         cache.put(&key, b"machine code").unwrap();
         let fd = cache.get(&key).unwrap().expect("the entry is there");
@@ -155,9 +159,11 @@ mod tests {
 
     #[test]
     fn metering_and_module_change_the_key() {
-        assert_ne!(CacheKey::of(&[7; 32], false), CacheKey::of(&[7; 32], true));
-        assert_ne!(CacheKey::of(&[7; 32], false), CacheKey::of(&[8; 32], false));
-        assert_eq!(CacheKey::of(&[7; 32], false), CacheKey::of(&[7; 32], false));
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path());
+        assert_ne!(cache.key(&[7; 32], false), cache.key(&[7; 32], true));
+        assert_ne!(cache.key(&[7; 32], false), cache.key(&[8; 32], false));
+        assert_eq!(cache.key(&[7; 32], false), cache.key(&[7; 32], false));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From a module's bytes to machine code that a worker may map: the cache, else a compiler in a jail of its own.
 
-use crate::cache::{self, Cache, CacheKey, ENTRY_MAX_BYTES};
+use crate::cache::{self, Cache, ENTRY_MAX_BYTES};
 use crate::jailed::{Birth, Jailed, JailedError};
 use crate::peer::PeerError;
 use crate::runtime::Runtime;
@@ -57,16 +57,16 @@ pub async fn compile(
     metered: bool,
 ) -> Result<Compiled, CompileError> {
     let module_sha256: [u8; 32] = Sha256::digest(module).into();
-    let key = CacheKey::of(&module_sha256, metered);
+    let keyed = cache.map(|cache| (cache, cache.key(&module_sha256, metered)));
     let mut warning = None;
-    match cache.map(|c| c.get(&key)).transpose() {
+    match keyed.as_ref().map(|(cache, key)| cache.get(key)).transpose() {
         Ok(Some(Some(code))) => return Ok(Compiled { code, module_sha256, cached: true, warning }),
         Ok(_) => {}
         Err(error) => warning = Some(error.to_string()),
     }
     let code = run_compiler(runtime, module, metered).await?;
-    if let Some(cache) = cache
-        && let Err(error) = cache.put(&key, &code)
+    if let Some((cache, key)) = &keyed
+        && let Err(error) = cache.put(key, &code)
     {
         warning = Some(error.to_string());
     }

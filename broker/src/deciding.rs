@@ -37,7 +37,9 @@ pub enum DecidingError {
         source: Errno,
     },
     /// Somebody else could change it.
-    #[error("{what} {path} is refused: {blame} {why}; whoever can change it decides what the task may do. Mend it with `chmod go-w` or `chown`")]
+    #[error(
+        "{what} {path} is refused: {blame} {why}; whoever can change it decides what the task may do. Mend it with `chmod go-w` or `chown`"
+    )]
     Untrusted {
         /// What it is.
         what: &'static str,
@@ -49,7 +51,9 @@ pub enum DecidingError {
         why: &'static str,
     },
     /// The task could write it.
-    #[error("{what} {path} is refused: it lies in workspace `{label}`, which the task can write, so a run could widen the next one. Move it out of the workspace")]
+    #[error(
+        "{what} {path} is refused: it lies in workspace `{label}`, which the task can write, so a run could widen the next one. Move it out of the workspace"
+    )]
     InWorkspace {
         /// What it is.
         what: &'static str,
@@ -123,11 +127,9 @@ impl Deciding {
     pub fn outside(&self, workspaces: &[(String, (u64, u64))]) -> Result<(), DecidingError> {
         match workspaces.iter().find(|(_, identity)| self.above.contains(identity)) {
             None => Ok(()),
-            Some((label, _)) => Err(DecidingError::InWorkspace {
-                what: self.what,
-                path: self.path.clone(),
-                label: label.clone(),
-            }),
+            Some((label, _)) => {
+                Err(DecidingError::InWorkspace { what: self.what, path: self.path.clone(), label: label.clone() })
+            }
         }
     }
 

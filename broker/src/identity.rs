@@ -4,7 +4,7 @@
 //! policy says `isolation.allow_root = true`, and then it is degraded.
 
 use crate::failure::{Class, Failure};
-use nix::unistd::{Gid, Uid, User, access, AccessFlags};
+use nix::unistd::{AccessFlags, Gid, Uid, User, access};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -71,14 +71,12 @@ fn named(name: &str) -> Result<Identity, Failure> {
         Err(_) => User::from_name(name),
     };
     match found {
-        Ok(Some(user)) if user.uid.is_root() => {
-            Err(Failure::usage("--user root is what warden avoids; name another user, or set `isolation.allow_root = true`"))
+        Ok(Some(user)) if user.uid.is_root() => Err(Failure::usage(
+            "--user root is what warden avoids; name another user, or set `isolation.allow_root = true`",
+        )),
+        Ok(Some(user)) => {
+            Ok(Identity::Becomes { uid: user.uid.as_raw(), gid: user.gid.as_raw(), why: format!("--user {name}") })
         }
-        Ok(Some(user)) => Ok(Identity::Becomes {
-            uid: user.uid.as_raw(),
-            gid: user.gid.as_raw(),
-            why: format!("--user {name}"),
-        }),
         Ok(None) => Err(Failure::usage(format!("--user {name}: there is no such user on this host"))),
         Err(errno) => Err(Failure::internal(format!("--user {name} could not be looked up: {errno}"))),
     }

@@ -182,11 +182,9 @@ impl Ledger {
         let of = |account: Account| BudgetSnapshot { kind, limit: Some(account.limit), used: account.used };
         match kind {
             BudgetKind::Steps => of(self.steps),
-            BudgetKind::WallclockMs => BudgetSnapshot {
-                kind,
-                limit: Some(millis(self.wall)),
-                used: millis(self.elapsed()),
-            },
+            BudgetKind::WallclockMs => {
+                BudgetSnapshot { kind, limit: Some(millis(self.wall)), used: millis(self.elapsed()) }
+            }
             BudgetKind::LlmTokens => of(self.llm_tokens),
             BudgetKind::Processes => of(self.processes),
             BudgetKind::FilesystemOps => of(self.fs_ops),

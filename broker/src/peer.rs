@@ -167,7 +167,10 @@ impl Peer {
         self.send(Kind::Call, request, call, &[], deadline).await?;
         let frame = timeout_at(deadline, self.next()).await.map_err(|_| PeerError::Silent)??;
         if frame.kind != Kind::Reply || frame.request != request {
-            return Err(PeerError::Refused(format!("it sent {:?} {} instead of reply {request}", frame.kind, frame.request)));
+            return Err(PeerError::Refused(format!(
+                "it sent {:?} {} instead of reply {request}",
+                frame.kind, frame.request
+            )));
         }
         Ok(frame.decode()?)
     }

@@ -16,7 +16,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 use std::cell::RefCell;
 use std::future::Future;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -63,7 +63,10 @@ where
     B: FnOnce(Rc<Session>) -> F,
     F: Future<Output = Result<T, Failure>>,
 {
-    let internal = |what: &str| { let what = what.to_owned(); move |e: nix::errno::Errno| Failure::internal(format!("{what}: {e}")) };
+    let internal = |what: &str| {
+        let what = what.to_owned();
+        move |e: nix::errno::Errno| Failure::internal(format!("{what}: {e}"))
+    };
     birth::harden().map_err(internal("warden could not make itself unreadable to others"))?;
     refuse_unsupported(&request.policy)?;
     let (places, identity) = settle(&request)?;
@@ -73,7 +76,8 @@ where
         if !request.quiet {
             eprintln!("warden: started as root; running as uid {uid} ({why})");
         }
-        birth::become_user(Uid::from_raw(*uid), Gid::from_raw(*gid)).map_err(internal("warden could not stop being root"))?;
+        birth::become_user(Uid::from_raw(*uid), Gid::from_raw(*gid))
+            .map_err(internal("warden could not stop being root"))?;
     }
     let (link, _spawner) = warden_spawner::start(binaries).map_err(|e| Failure::internal(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -97,7 +101,9 @@ fn refuse_unsupported(policy: &Effective) -> Result<(), Failure> {
         if wanted == Feature::Require {
             return Err(Failure::new(
                 Class::Unavailable,
-                format!("the policy says `isolation.{name} = \"require\"`, and this version of warden does not use {name}; say \"auto\" or \"off\""),
+                format!(
+                    "the policy says `isolation.{name} = \"require\"`, and this version of warden does not use {name}; say \"auto\" or \"off\""
+                ),
             ));
         }
     }
@@ -106,12 +112,8 @@ fn refuse_unsupported(policy: &Effective) -> Result<(), Failure> {
 
 /// Decides who we are, and makes the directories that belong to that user while we still can.
 fn settle(request: &Request) -> Result<(Places, Identity), Failure> {
-    let workspaces: Vec<(PathBuf, bool)> = request
-        .policy
-        .workspaces()
-        .iter()
-        .map(|w| (w.path.clone(), w.access == Access::ReadWrite))
-        .collect();
+    let workspaces: Vec<(PathBuf, bool)> =
+        request.policy.workspaces().iter().map(|w| (w.path.clone(), w.access == Access::ReadWrite)).collect();
     let identity = identity::choose(request.user.as_deref(), &workspaces, request.policy.isolation().allow_root)?;
     let places = Places::of_caller();
     let mut places = match &identity {
@@ -143,12 +145,7 @@ fn make_for(dir: &Path, uid: u32, gid: u32) -> Result<(), Failure> {
     nix::unistd::chown(dir, Some(uid), Some(gid)).map_err(|e| failed(e.to_string()))
 }
 
-async fn open_session(
-    runtime: Runtime,
-    request: Request,
-    places: &Places,
-    as_root: bool,
-) -> Result<Session, Failure> {
+async fn open_session(runtime: Runtime, request: Request, places: &Places, as_root: bool) -> Result<Session, Failure> {
     let cancel = watch_signals()?;
     let mut workspaces = Vec::new();
     for workspace in request.policy.workspaces() {
@@ -156,7 +153,8 @@ async fn open_session(
         workspaces.push(runtime.open_workspace(path).await?);
     }
     check_deciding(&request, &workspaces)?;
-    let audit = Rc::new(RefCell::new(open_audit(&request.policy, places)?));
+    let (audit, audit_dir) = open_audit(&request.policy, places)?;
+    let audit = Rc::new(RefCell::new(audit));
     let (cache, cache_warning) = open_cache(&places.cache);
     if let Some(warning) = cache_warning
         && !request.quiet
@@ -164,12 +162,17 @@ async fn open_session(
         eprintln!("warden: {warning}");
     }
     let scratch_path = places.run.join(format!("scratch-{}", std::process::id()));
-    let scratch = open_scratch(&places.run, &scratch_path)?;
+    let (run, scratch) = open_scratch(&places.run, &scratch_path)?;
     let mut degraded = Vec::new();
     if as_root {
         degraded.push("the task runs as root (isolation.allow_root)".to_owned());
     }
     rotate_on_hangup(audit.clone())?;
+    // The last act before a task: from here on the broker opens nothing but beneath its own directories.
+    let cache_dir = cache.as_ref().map(|cache| cache.directory().as_fd());
+    let jail = warden_spawner::broker_jail::shut(audit_dir.as_fd(), run.as_fd(), cache_dir)
+        .map_err(|e| Failure::new(Class::Unavailable, e.to_string()))?;
+    degraded.extend(jail.degraded);
     let programs = request.programs.into_iter().map(Deciding::into_fd).collect();
     Ok(Session {
         around: Surroundings { runtime, audit, cancel },
@@ -199,7 +202,7 @@ fn check_deciding(request: &Request, opened: &[OpenedWorkspace]) -> Result<(), F
     Ok(())
 }
 
-fn open_audit(policy: &Effective, places: &Places) -> Result<AuditLog, Failure> {
+fn open_audit(policy: &Effective, places: &Places) -> Result<(AuditLog, OwnedFd), Failure> {
     let dir = open_directory(&places.audit)?;
     let settings = policy.audit();
     let mut config = AuditConfig::new(places.audit.display().to_string());
@@ -215,7 +218,9 @@ fn open_audit(policy: &Effective, places: &Places) -> Result<AuditLog, Failure> 
                 .ok()
                 .filter(|n| *n > 2)
                 .and_then(|n| warden_proto::sys::inherited(n).ok())
-                .ok_or_else(|| Failure::usage(format!("[audit] sink = \"fd:{number}\": no such descriptor was passed")))?;
+                .ok_or_else(|| {
+                    Failure::usage(format!("[audit] sink = \"fd:{number}\": no such descriptor was passed"))
+                })?;
             Some(Mirror::descriptor(fd, &format!("fd:{number}"))?)
         }
     };
@@ -226,7 +231,7 @@ fn open_audit(policy: &Effective, places: &Places) -> Result<AuditLog, Failure> 
         rules_hash: HexDigest::from_bytes(warden_spawner::rules_sha256()),
         degraded: Vec::new(),
     };
-    Ok(AuditLog::open(dir, config, facts)?)
+    Ok((AuditLog::open(&dir, config, facts)?, dir))
 }
 
 /// A cache that cannot be used is skipped with a warning.
@@ -252,9 +257,11 @@ fn private_directory(path: &Path) -> Result<OwnedFd, String> {
     Ok(dir)
 }
 
-fn open_scratch(run: &Path, path: &Path) -> Result<OwnedFd, Failure> {
-    private_directory(run).map_err(|why| Failure::internal(format!("the run directory {}: {why}", run.display())))?;
-    private_directory(path).map_err(|why| Failure::internal(format!("{}: {why}", path.display())))
+fn open_scratch(run: &Path, path: &Path) -> Result<(OwnedFd, OwnedFd), Failure> {
+    let failed = |path: &Path, why| Failure::internal(format!("the run directory {}: {why}", path.display()));
+    let above = private_directory(run).map_err(|why| failed(run, why))?;
+    let scratch = private_directory(path).map_err(|why| failed(path, why))?;
+    Ok((above, scratch))
 }
 
 /// SIGINT and SIGTERM end tasks gently the first time and everything at once the second.

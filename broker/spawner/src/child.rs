@@ -27,8 +27,15 @@ pub struct StartError {
 }
 
 /// Steps of a new process, by the number that it reports.
-const STEPS: [&str; 7] =
-    ["set the death signal", "lose its parent", "restore signals", "change directory", "place descriptors", "shut the rest", "execute"];
+const STEPS: [&str; 7] = [
+    "set the death signal",
+    "lose its parent",
+    "restore signals",
+    "change directory",
+    "place descriptors",
+    "shut the rest",
+    "execute",
+];
 
 /// Starts `program` with `arguments` and `descriptors` at 3 and up; returns once it has been executed.
 pub fn execute(program: &OwnedFd, arguments: &[&str], descriptors: Vec<OwnedFd>) -> Result<Pid, StartError> {
@@ -66,12 +73,7 @@ pub fn execute(program: &OwnedFd, arguments: &[&str], descriptors: Vec<OwnedFd>)
 }
 
 /// In the child: never returns but with the step that failed.
-fn become_program(
-    program: &OwnedFd,
-    arguments: &[CString],
-    descriptors: &[OwnedFd],
-    spawner: Pid,
-) -> (u8, Errno) {
+fn become_program(program: &OwnedFd, arguments: &[CString], descriptors: &[OwnedFd], spawner: Pid) -> (u8, Errno) {
     if let Err(errno) = prctl::set_pdeathsig(Signal::SIGKILL) {
         return (0, errno);
     }

@@ -5,8 +5,9 @@
 //! It has no Landlock domain, because its children's could only narrow from it, so it is kept this small. It ends on
 //! end-of-file of link A as well as by death signal, and everything it made ends with it (T-12).
 
-pub mod birth;
 pub mod binaries;
+pub mod birth;
+pub mod broker_jail;
 mod child;
 mod children;
 mod serve;

@@ -153,9 +153,7 @@ impl Spawner {
                 self.children.add(child, pid);
                 Event::Started { child, pid: u32::try_from(pid.as_raw()).unwrap_or(0) }
             }
-            Err(error) => {
-                Event::StartFailed { child, step: Text::cut(error.step), errno: error.errno as i32 }
-            }
+            Err(error) => Event::StartFailed { child, step: Text::cut(error.step), errno: error.errno as i32 },
         };
         self.link.send(&event, &[])?;
         Ok(())

@@ -26,13 +26,7 @@ impl Calls {
         u64::try_from(self.slots.len().saturating_sub(self.free.len())).unwrap_or(u64::MAX)
     }
 
-    pub fn enter(
-        &mut self,
-        seq: u64,
-        mono_us: u64,
-        identity: &[u8],
-        policy_hash: Option<HexDigest>,
-    ) -> Ticket {
+    pub fn enter(&mut self, seq: u64, mono_us: u64, identity: &[u8], policy_hash: Option<HexDigest>) -> Ticket {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Call::default());
             self.slots.len().saturating_sub(1)
@@ -48,18 +42,11 @@ impl Calls {
     }
 
     pub fn of(&self, ticket: &Ticket) -> Result<&Call, AuditError> {
-        self.slots
-            .get(ticket.slot)
-            .filter(|call| call.seq == Some(ticket.seq))
-            .ok_or(AuditError::UnknownTicket)
+        self.slots.get(ticket.slot).filter(|call| call.seq == Some(ticket.seq)).ok_or(AuditError::UnknownTicket)
     }
 
     pub fn leave(&mut self, ticket: &Ticket) {
-        if let Some(call) = self
-            .slots
-            .get_mut(ticket.slot)
-            .filter(|call| call.seq == Some(ticket.seq))
-        {
+        if let Some(call) = self.slots.get_mut(ticket.slot).filter(|call| call.seq == Some(ticket.seq)) {
             call.seq = None;
             self.free.push(ticket.slot);
         }

@@ -74,11 +74,7 @@ impl Links {
             .filter(|tip| !named.contains(&tip.segment))
             .filter(|tip| previous.as_ref().is_none_or(|p| p.segment != tip.segment))
             .collect();
-        Ok(Self {
-            previous,
-            also,
-            unreadable,
-        })
+        Ok(Self { previous, also, unreadable })
     }
 
     /// Adds the links to an opening record.
@@ -111,19 +107,9 @@ impl Links {
             serde_json::Value::Null => None,
             value => Some(tip(value)?),
         };
-        let also = opening
-            .input
-            .get("also")?
-            .as_array()?
-            .iter()
-            .map(tip)
-            .collect::<Option<Vec<_>>>()?;
+        let also = opening.input.get("also")?.as_array()?.iter().map(tip).collect::<Option<Vec<_>>>()?;
         let unreadable = opening.input.get("unreadable")?.as_u64()?;
-        Some(Self {
-            previous,
-            also,
-            unreadable,
-        })
+        Some(Self { previous, also, unreadable })
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Tip> {
@@ -145,10 +131,7 @@ pub(super) fn is_live(file: &File) -> bool {
         return true;
     };
     // Dropping the guard gives the shared lock back at once.
-    matches!(
-        Flock::lock(copy, FlockArg::LockSharedNonblock),
-        Err((_, Errno::EWOULDBLOCK))
-    )
+    matches!(Flock::lock(copy, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
 }
 
 enum Ending {
@@ -163,9 +146,7 @@ impl Ending {
     fn of(file: &File, name: &str, named: &mut HashSet<String>, buffer: &mut [u8]) -> Self {
         // The lock first: what an unlocked segment holds is final.
         let live = is_live(file);
-        let first = read_at(file, buffer, 0)
-            .and_then(|part| part.split(|b| *b == b'\n').next())
-            .and_then(Row::parse);
+        let first = read_at(file, buffer, 0).and_then(|part| part.split(|b| *b == b'\n').next()).and_then(Row::parse);
         if let Some(links) = first.as_ref().and_then(Links::read) {
             named.extend(links.all().map(|tip| tip.segment.clone()));
         }
@@ -180,15 +161,9 @@ impl Ending {
         let (Some(head), Some(row)) = (checked_hash(last), Row::parse(last)) else {
             return Self::Unreadable;
         };
-        let tip = Tip {
-            segment: name.to_owned(),
-            head,
-        };
+        let tip = Tip { segment: name.to_owned(), head };
         match (row.is_closing(), live) {
-            (true, _) => Self::Closed {
-                time: row.time,
-                tip,
-            },
+            (true, _) => Self::Closed { time: row.time, tip },
             (false, true) => Self::Live,
             (false, false) => Self::Dead(tip),
         }
@@ -204,9 +179,6 @@ fn read_at<'a>(file: &File, buffer: &'a mut [u8], from: u64) -> Option<&'a [u8]>
 fn last_line(part: &[u8]) -> Option<&[u8]> {
     let end = part.iter().rposition(|b| *b == b'\n')?;
     let whole = part.get(..end)?;
-    let start = whole
-        .iter()
-        .rposition(|b| *b == b'\n')
-        .map_or(0, |at| at.saturating_add(1));
+    let start = whole.iter().rposition(|b| *b == b'\n').map_or(0, |at| at.saturating_add(1));
     whole.get(start..)
 }

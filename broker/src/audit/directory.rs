@@ -14,10 +14,7 @@ use std::path::Path;
 pub fn open_directory(path: &Path) -> Result<OwnedFd, AuditError> {
     use std::os::unix::fs::DirBuilderExt;
     let shown = path.display().to_string();
-    let wrong = |source| AuditError::Directory {
-        dir: shown.clone(),
-        source,
-    };
+    let wrong = |source| AuditError::Directory { dir: shown.clone(), source };
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -42,17 +39,10 @@ impl AuditDirectory {
     pub fn ours(given: impl AsFd, shown: &str) -> Result<Self, AuditError> {
         let dir = shown.to_owned();
         let this = Self::any(given, shown)?;
-        let stat = fstat(&this.fd).map_err(|source| AuditError::Directory {
-            dir: dir.clone(),
-            source,
-        })?;
+        let stat = fstat(&this.fd).map_err(|source| AuditError::Directory { dir: dir.clone(), source })?;
         let uid = nix::unistd::geteuid().as_raw();
         if stat.st_uid != uid {
-            return Err(AuditError::Foreign {
-                dir,
-                owner: stat.st_uid,
-                uid,
-            });
+            return Err(AuditError::Foreign { dir, owner: stat.st_uid, uid });
         }
         let mode = stat.st_mode & 0o7777;
         if mode & 0o077 != 0 {
@@ -64,17 +54,10 @@ impl AuditDirectory {
     /// For readers, who may be somebody else than the writer.
     pub fn any(given: impl AsFd, shown: &str) -> Result<Self, AuditError> {
         let wrong = |source| match source {
-            Errno::ENOTDIR => AuditError::NotADirectory {
-                dir: shown.to_owned(),
-            },
-            source => AuditError::Directory {
-                dir: shown.to_owned(),
-                source,
-            },
+            Errno::ENOTDIR => AuditError::NotADirectory { dir: shown.to_owned() },
+            source => AuditError::Directory { dir: shown.to_owned(), source },
         };
-        Ok(Self {
-            fd: openat(given, ".", directory_flags(), Mode::empty()).map_err(wrong)?,
-        })
+        Ok(Self { fd: openat(given, ".", directory_flags(), Mode::empty()).map_err(wrong)? })
     }
 
     pub fn fd(&self) -> &OwnedFd {
@@ -83,18 +66,12 @@ impl AuditDirectory {
 
     /// The names of all segments, oldest start first.
     pub fn segments(&self) -> Result<Vec<String>, AuditError> {
-        let own =
-            openat(&self.fd, ".", directory_flags(), Mode::empty()).map_err(AuditError::List)?;
+        let own = openat(&self.fd, ".", directory_flags(), Mode::empty()).map_err(AuditError::List)?;
         let mut listing = Dir::from_fd(own).map_err(AuditError::List)?;
         let mut names = Vec::new();
         for entry in listing.iter() {
             let entry = entry.map_err(AuditError::List)?;
-            if let Some(name) = entry
-                .file_name()
-                .to_str()
-                .ok()
-                .filter(|name| is_segment_name(name))
-            {
+            if let Some(name) = entry.file_name().to_str().ok().filter(|name| is_segment_name(name)) {
                 names.push(name.to_owned());
             }
         }
@@ -104,20 +81,11 @@ impl AuditDirectory {
 
     /// Opens a segment for reading. A link, a pipe or a device in its place is refused, and cannot make us wait.
     pub fn open_segment(&self, name: &str) -> Result<File, AuditError> {
-        let read = |source: Errno| AuditError::Read {
-            segment: name.to_owned(),
-            source: source.into(),
-        };
+        let read = |source: Errno| AuditError::Read { segment: name.to_owned(), source: source.into() };
         if !is_segment_name(name) {
-            return Err(AuditError::NotASegment {
-                name: name.to_owned(),
-            });
+            return Err(AuditError::NotASegment { name: name.to_owned() });
         }
-        let flags = OFlag::O_RDONLY
-            | OFlag::O_NOFOLLOW
-            | OFlag::O_NONBLOCK
-            | OFlag::O_NOCTTY
-            | OFlag::O_CLOEXEC;
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let fd = openat(&self.fd, name, flags, Mode::empty()).map_err(read)?;
         let kind = fstat(&fd).map_err(read)?.st_mode & SFlag::S_IFMT.bits();
         if kind != SFlag::S_IFREG.bits() {
@@ -131,16 +99,9 @@ impl AuditDirectory {
 pub(super) fn new_segment_name(now: &Instants) -> Result<String, AuditError> {
     let mut random = [0u8; 8];
     getrandom::fill(&mut random).map_err(AuditError::Random)?;
-    let utc: String = super::clock::utc_text(now.unix_seconds)
-        .chars()
-        .filter(|c| !matches!(c, '-' | ':'))
-        .collect();
+    let utc: String = super::clock::utc_text(now.unix_seconds).chars().filter(|c| !matches!(c, '-' | ':')).collect();
     let pid = std::process::id();
-    Ok(format!(
-        "{utc}.{:06}Z-{pid}-{:016x}.jsonl",
-        now.micros,
-        u64::from_be_bytes(random)
-    ))
+    Ok(format!("{utc}.{:06}Z-{pid}-{:016x}.jsonl", now.micros, u64::from_be_bytes(random)))
 }
 
 /// Whether a name is one that [`new_segment_name`] makes.
@@ -150,44 +111,24 @@ pub(super) fn is_segment_name(name: &str) -> bool {
         return false;
     };
     let mut parts = rest.split('-');
-    let (Some(utc), Some(pid), Some(random), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
+    let (Some(utc), Some(pid), Some(random), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return false;
     };
-    let stamp = utc
-        .strip_suffix('Z')
-        .and_then(|u| u.split_once('T'))
-        .and_then(|(date, time)| {
-            let (clock, micros) = time.split_once('.')?;
-            Some(
-                date.len() == 8
-                    && clock.len() == 6
-                    && micros.len() == 6
-                    && [date, clock, micros].into_iter().all(digits),
-            )
-        });
+    let stamp = utc.strip_suffix('Z').and_then(|u| u.split_once('T')).and_then(|(date, time)| {
+        let (clock, micros) = time.split_once('.')?;
+        Some(date.len() == 8 && clock.len() == 6 && micros.len() == 6 && [date, clock, micros].into_iter().all(digits))
+    });
     stamp == Some(true)
         && digits(pid)
         && pid.len() <= 10
         && random.len() == 16
-        && random
-            .bytes()
-            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        && random.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The time in a segment's name, in the form records have.
 pub(super) fn start_time(name: &str) -> String {
     let cut = |from: usize, to: usize| name.get(from..to).unwrap_or_default();
-    format!(
-        "{}-{}-{}T{}:{}:{}Z",
-        cut(0, 4),
-        cut(4, 6),
-        cut(6, 8),
-        cut(9, 11),
-        cut(11, 13),
-        cut(13, 22)
-    )
+    format!("{}-{}-{}T{}:{}:{}Z", cut(0, 4), cut(4, 6), cut(6, 8), cut(9, 11), cut(11, 13), cut(13, 22))
 }
 
 #[cfg(test)]
@@ -196,12 +137,7 @@ mod tests {
 
     #[test]
     fn names_are_recognised_and_sort_by_time() {
-        let name = new_segment_name(&Instants {
-            unix_seconds: 1_795_219_199,
-            micros: 42,
-            mono_us: 0,
-        })
-        .unwrap();
+        let name = new_segment_name(&Instants { unix_seconds: 1_795_219_199, micros: 42, mono_us: 0 }).unwrap();
         assert!(name.starts_with("20261120T235959.000042Z-"), "{name}");
         assert!(is_segment_name(&name));
         assert_eq!(start_time(&name), "2026-11-20T23:59:59.000042Z");

@@ -177,8 +177,7 @@ impl Line {
                 break;
             }
         }
-        self.bytes
-            .extend_from_slice(digits.get(from..).unwrap_or_default());
+        self.bytes.extend_from_slice(digits.get(from..).unwrap_or_default());
     }
 
     pub fn digest(&mut self, digest: &HexDigest) {
@@ -221,8 +220,7 @@ impl Line {
     fn padded_micros(&mut self, micros: u32) {
         let mut rest = micros;
         for scale in [100_000, 10_000, 1000, 100, 10, 1] {
-            self.bytes
-                .push(b'0'.saturating_add(u8::try_from(rest / scale % 10).unwrap_or(0)));
+            self.bytes.push(b'0'.saturating_add(u8::try_from(rest / scale % 10).unwrap_or(0)));
             rest %= scale;
         }
     }
@@ -232,11 +230,7 @@ impl Line {
         if encoded.len() > VALUE_MAX_BYTES {
             let (len, hash) = (encoded.len(), HexDigest::of(encoded));
             self.bytes.truncate(from);
-            self.summary(
-                u64::try_from(len).unwrap_or(u64::MAX),
-                &hash,
-                b",\"of\":\"json\"",
-            );
+            self.summary(u64::try_from(len).unwrap_or(u64::MAX), &hash, b",\"of\":\"json\"");
         }
     }
 

@@ -14,9 +14,7 @@ pub enum AuditError {
          run: chown {uid} {dir}, or choose another [audit] dir"
     )]
     Foreign { dir: String, owner: u32, uid: u32 },
-    #[error(
-        "the audit directory {dir} has mode {mode:04o}: others could read or change the log; run: chmod 700 {dir}"
-    )]
+    #[error("the audit directory {dir} has mode {mode:04o}: others could read or change the log; run: chmod 700 {dir}")]
     Open { dir: String, mode: u32 },
     #[error("cannot list the audit directory: {0}")]
     List(#[source] Errno),
@@ -34,9 +32,7 @@ pub enum AuditError {
         "no space is left for the audit record and for the end records of calls in flight: {0}; free some in [audit] dir"
     )]
     Reserve(#[source] Errno),
-    #[error(
-        "the audit record does not fit below the file size limit of {limit_bytes} bytes (RLIMIT_FSIZE); raise it"
-    )]
+    #[error("the audit record does not fit below the file size limit of {limit_bytes} bytes (RLIMIT_FSIZE); raise it")]
     FileSizeLimit { limit_bytes: u64 },
     #[error("cannot write the audit record: {0}")]
     Write(#[source] Errno),
@@ -51,10 +47,7 @@ pub enum AuditError {
     #[error("this ticket belongs to no call in flight")]
     UnknownTicket,
     #[error("cannot read the audit segment {segment}: {source}")]
-    Read {
-        segment: String,
-        source: std::io::Error,
-    },
+    Read { segment: String, source: std::io::Error },
     #[error("{name} is not the name of an audit segment")]
     NotASegment { name: String },
 }

@@ -62,14 +62,8 @@ mod tests {
 
     #[test]
     fn hides_what_steers_a_terminal_or_a_line_reader() {
-        assert_eq!(
-            escaped("a\nb\"c\\d\u{1b}[2J"),
-            "a\\u000ab\\\"c\\\\d\\u001b[2J"
-        );
-        assert_eq!(
-            escaped("\u{202e}\u{9b}\u{7f}\u{2028}"),
-            "\\u202e\\u009b\\u007f\\u2028"
-        );
+        assert_eq!(escaped("a\nb\"c\\d\u{1b}[2J"), "a\\u000ab\\\"c\\\\d\\u001b[2J");
+        assert_eq!(escaped("\u{202e}\u{9b}\u{7f}\u{2028}"), "\\u202e\\u009b\\u007f\\u2028");
         assert_eq!(escaped("\u{e0041}"), "\\udb40\\udc41");
         assert_eq!(escaped("plain, ümlaut, ✓, 🦀"), "plain, ümlaut, ✓, 🦀");
     }

@@ -47,11 +47,7 @@ pub enum FaultKind {
     /// A segment named by this one's opening record is not in the directory.
     SegmentMissing { named: String },
     /// A segment named by this one's opening record has another head now.
-    SegmentChanged {
-        named: String,
-        recorded: HexDigest,
-        found: Option<HexDigest>,
-    },
+    SegmentChanged { named: String, recorded: HexDigest, found: Option<HexDigest> },
     /// The segment goes on from another, and its numbers do not.
     WrongContinuation { named: String },
     /// No record has the hash that was expected.
@@ -64,50 +60,32 @@ impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Edited => f.write_str("edited: its bytes are not the ones that were hashed"),
-            Self::Replaced => f.write_str(
-                "replaced: it does not follow the record before it; one of the two was rewritten",
-            ),
+            Self::Replaced => {
+                f.write_str("replaced: it does not follow the record before it; one of the two was rewritten")
+            }
             Self::Inserted => f.write_str("inserted: the record that was due here comes later"),
             Self::Removed { first, last } if first == last => {
                 write!(f, "removed: record {first} is missing before it")
             }
-            Self::Removed { first, last } => write!(
-                f,
-                "removed: records {first} to {last} are missing before it"
-            ),
-            Self::Reordered => {
-                f.write_str("reordered: a record that was written before it comes later")
-            }
+            Self::Removed { first, last } => write!(f, "removed: records {first} to {last} are missing before it"),
+            Self::Reordered => f.write_str("reordered: a record that was written before it comes later"),
             Self::Duplicated => f.write_str("duplicated: this record was here before"),
             Self::NotARecord => f.write_str("not an audit record"),
             Self::TooLong => f.write_str("the line is longer than any audit record"),
             Self::AfterClose => f.write_str("inserted: it stands after the closing record"),
-            Self::NoOpening => {
-                f.write_str("removed: the segment does not begin with its opening record")
-            }
+            Self::NoOpening => f.write_str("removed: the segment does not begin with its opening record"),
             Self::Renamed { recorded } => write!(f, "the segment was written as {recorded}"),
-            Self::WrongClosing => {
-                f.write_str("the closing record's count or head is not the segment's")
-            }
+            Self::WrongClosing => f.write_str("the closing record's count or head is not the segment's"),
             Self::EndWithoutBegin { begin: Some(seq) } => {
                 write!(f, "it ends call {seq}, which was not begun or has ended")
             }
-            Self::EndWithoutBegin { begin: None } => {
-                f.write_str("it ends a call without saying which")
-            }
+            Self::EndWithoutBegin { begin: None } => f.write_str("it ends a call without saying which"),
             Self::TooManyCalls => f.write_str("more calls in flight than a broker ever has"),
             Self::SegmentMissing { named } => {
                 write!(f, "segment {named}, which it follows, is missing")
             }
-            Self::SegmentChanged {
-                named,
-                recorded,
-                found,
-            } => {
-                write!(
-                    f,
-                    "segment {named}, which it follows, ended with {recorded}"
-                )?;
+            Self::SegmentChanged { named, recorded, found } => {
+                write!(f, "segment {named}, which it follows, ended with {recorded}")?;
                 match found {
                     Some(found) => write!(f, " and now ends with {found}"),
                     None => f.write_str(" and now holds no record"),
@@ -117,10 +95,7 @@ impl fmt::Display for FaultKind {
                 write!(f, "its numbers do not go on where {named} ends")
             }
             Self::HeadMissing { head } => {
-                write!(
-                    f,
-                    "no record has the hash {head}: the log was rewritten, cut, or is another one"
-                )
+                write!(f, "no record has the hash {head}: the log was rewritten, cut, or is another one")
             }
             Self::Unreadable { reason } => write!(f, "cannot be read: {reason}"),
         }

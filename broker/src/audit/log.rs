@@ -85,22 +85,14 @@ pub struct AuditLog {
 impl AuditLog {
     /// Opens a segment of our own in `dir` and writes its opening record. Refuses a directory that is not ours
     /// alone. `dir` may be an O_PATH descriptor; only it is used from here on, never a path.
-    pub fn open(
-        dir: impl AsFd,
-        config: AuditConfig,
-        facts: HeaderFacts,
-    ) -> Result<Self, AuditError> {
+    pub fn open(dir: impl AsFd, config: AuditConfig, facts: HeaderFacts) -> Result<Self, AuditError> {
         let dir = AuditDirectory::ours(dir, &config.shown_dir)?;
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map_err(AuditError::BootId)?;
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(AuditError::BootId)?;
         // Before our own file exists, so that a reader who sees it sees all it names.
         let links = Links::survey(&dir)?;
         let now = Instants::now()?;
         let segment = Segment::create(&dir, new_segment_name(&now)?)?;
-        let head = links
-            .previous
-            .as_ref()
-            .map_or(HexDigest::ZERO, |tip| tip.head);
+        let head = links.previous.as_ref().map_or(HexDigest::ZERO, |tip| tip.head);
         let mut log = Self {
             dir,
             config,
@@ -137,12 +129,7 @@ impl AuditLog {
         self.reserve(self.calls.in_flight().saturating_add(1))?;
         self.commit(true)?;
         // The line still holds the bytes that the end record repeats.
-        Ok(self.calls.enter(
-            seq,
-            now.mono_us,
-            self.line.part(identity),
-            act.policy_hash.copied(),
-        ))
+        Ok(self.calls.enter(seq, now.mono_us, self.line.part(identity), act.policy_hash.copied()))
     }
 
     /// Records what came of it. After an error the caller ends the task; the log takes no more calls.
@@ -156,8 +143,7 @@ impl AuditLog {
         self.line.number(ticket.seq);
         self.line.raw(b"},\"decision\":null,\"rule\":null");
         self.line.policy(call.policy_hash.as_ref());
-        self.line
-            .ending(end, Some(now.mono_us.saturating_sub(call.mono_us)));
+        self.line.ending(end, Some(now.mono_us.saturating_sub(call.mono_us)));
         let written = self.commit(false);
         self.calls.leave(&ticket);
         written.inspect_err(|e| self.poison = Some(e.to_string()))
@@ -182,16 +168,11 @@ impl AuditLog {
     pub fn rotate(&mut self) -> Result<(), AuditError> {
         self.refuse_if_poisoned()?;
         // The closing record is formed last; only its hash is missing from the links that name this segment.
-        let own = Tip {
-            segment: self.segment.name().to_owned(),
-            head: HexDigest::ZERO,
-        };
+        let own = Tip { segment: self.segment.name().to_owned(), head: HexDigest::ZERO };
         let mut links = Links::continuing(&self.dir, own)?;
         let now = Instants::now()?;
         let mut next = Segment::create(&self.dir, new_segment_name(&now)?)?;
-        let ahead = self
-            .ahead(self.calls.in_flight())
-            .saturating_add(OPENING_MAX_BYTES);
+        let ahead = self.ahead(self.calls.in_flight()).saturating_add(OPENING_MAX_BYTES);
         if let Err(e) = next.reserve(ahead) {
             discard(&self.dir, next.name());
             return Err(e);
@@ -206,8 +187,7 @@ impl AuditLog {
         self.segment = next;
         self.records = 0;
         self.opened_mono_us = now.mono_us;
-        self.write_opening(&links, true)
-            .inspect_err(|e| self.poison = Some(e.to_string()))
+        self.write_opening(&links, true).inspect_err(|e| self.poison = Some(e.to_string()))
     }
 
     /// Writes the closing record and gives the segment up. Returns the final head.
@@ -226,11 +206,7 @@ impl AuditLog {
 
     /// Where the log stands, for a result's `audit` object.
     pub fn head(&self) -> Head {
-        Head {
-            segment: self.segment.name().to_owned(),
-            seq: self.next_seq.saturating_sub(1),
-            head: self.head,
-        }
+        Head { segment: self.segment.name().to_owned(), seq: self.next_seq.saturating_sub(1), head: self.head }
     }
 
     /// Why the log takes no more calls, once it does not.
@@ -251,9 +227,7 @@ impl AuditLog {
 
     fn refuse_if_poisoned(&self) -> Result<(), AuditError> {
         match &self.poison {
-            Some(reason) => Err(AuditError::Poisoned {
-                reason: reason.clone(),
-            }),
+            Some(reason) => Err(AuditError::Poisoned { reason: reason.clone() }),
             None => Ok(()),
         }
     }
@@ -307,9 +281,7 @@ impl AuditLog {
             Durability::Sync if before_effect => self.segment.sync(),
             _ => Ok(()),
         };
-        mirrored
-            .and(synced)
-            .inspect_err(|e| self.poison = Some(e.to_string()))
+        mirrored.and(synced).inspect_err(|e| self.poison = Some(e.to_string()))
     }
 
     fn write_opening(&mut self, links: &Links, continues: bool) -> Result<(), AuditError> {
@@ -331,12 +303,8 @@ impl AuditLog {
         line.raw(b",\"build\":");
         line.name(&self.facts.build);
         line.raw(b",\"versions\":");
-        let versions: Vec<_> = self
-            .facts
-            .versions
-            .iter()
-            .map(|(name, version)| (name.as_str(), Value::Text(version)))
-            .collect();
+        let versions: Vec<_> =
+            self.facts.versions.iter().map(|(name, version)| (name.as_str(), Value::Text(version))).collect();
         line.value(&Value::Fields(&versions));
         line.raw(b",\"policy_hash\":");
         line.digest(&self.facts.policy_hash);
@@ -375,13 +343,7 @@ impl AuditLog {
         self.line.phase("single");
         self.line.value(&act.input);
         self.line.verdict(&act);
-        self.line.ending(
-            &EndRecord {
-                result: Outcome::Unstated,
-                bytes: None,
-            },
-            None,
-        );
+        self.line.ending(&EndRecord { result: Outcome::Unstated, bytes: None }, None);
         self.commit(true)
     }
 }

@@ -7,9 +7,7 @@
 use super::error::AuditError;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -43,41 +41,21 @@ impl Mirror {
     /// A descriptor inherited for this, the sink `fd:N`. Lines are written as they stand in the segment: in one `write`
     /// where it is a file or a socket, in pieces of a page where it is a pipe and the line is longer.
     pub fn descriptor(fd: OwnedFd, name: &str) -> Result<Self, AuditError> {
-        let stat = fstat(&fd).map_err(|source| AuditError::Sink {
-            sink: name.to_owned(),
-            source,
-        })?;
+        let stat = fstat(&fd).map_err(|source| AuditError::Sink { sink: name.to_owned(), source })?;
         let socket = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits();
         let kind = if socket { Kind::Socket } else { Kind::Stream };
-        Ok(Self {
-            fd,
-            kind,
-            name: name.to_owned(),
-        })
+        Ok(Self { fd, kind, name: name.to_owned() })
     }
 
     /// Journald's native datagram socket, normally [`JOURNALD_SOCKET`]. Connected at once, for use after lock-down.
     /// Journald drops records beyond its rate limit without telling the sender: set `RateLimitIntervalSec=0` for
     /// records that must all arrive.
     pub fn journald(path: &Path) -> Result<Self, AuditError> {
-        let failed = |source| AuditError::Sink {
-            sink: "journald".to_owned(),
-            source,
-        };
-        let fd = socket(
-            AddressFamily::Unix,
-            SockType::Datagram,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )
-        .map_err(failed)?;
+        let failed = |source| AuditError::Sink { sink: "journald".to_owned(), source };
+        let fd = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
         let address = UnixAddr::new(path).map_err(failed)?;
         connect(fd.as_raw_fd(), &address).map_err(failed)?;
-        Ok(Self {
-            fd,
-            kind: Kind::Journald,
-            name: "journald".to_owned(),
-        })
+        Ok(Self { fd, kind: Kind::Journald, name: "journald".to_owned() })
     }
 
     /// Sends one sealed line.
@@ -91,10 +69,7 @@ impl Mirror {
             }
             Kind::Socket | Kind::Stream => self.push(line),
         };
-        sent.map_err(|source| AuditError::Sink {
-            sink: self.name.clone(),
-            source,
-        })
+        sent.map_err(|source| AuditError::Sink { sink: self.name.clone(), source })
     }
 
     fn push(&self, bytes: &[u8]) -> Result<(), Errno> {
@@ -102,11 +77,9 @@ impl Mirror {
         let mut rest = bytes;
         while !rest.is_empty() {
             let taken = match self.kind {
-                Kind::Socket | Kind::Journald => send(
-                    self.fd.as_raw_fd(),
-                    rest,
-                    MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
-                ),
+                Kind::Socket | Kind::Journald => {
+                    send(self.fd.as_raw_fd(), rest, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
+                }
                 Kind::Stream => {
                     self.wait(deadline)?;
                     write(&self.fd, rest.get(..PIPE_PIECE_BYTES).unwrap_or(rest))
@@ -126,10 +99,7 @@ impl Mirror {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-            match poll(
-                &mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLOUT)],
-                timeout,
-            ) {
+            match poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLOUT)], timeout) {
                 Ok(0) => return Err(Errno::ETIMEDOUT),
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}

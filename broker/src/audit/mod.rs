@@ -49,9 +49,7 @@ pub use error::AuditError;
 pub use fault::{Fault, FaultKind};
 pub use log::{AuditConfig, AuditLog, Durability, HeaderFacts};
 pub use mirror::{JOURNALD_SOCKET, Mirror};
-pub use record::{
-    BeginRecord, Decision, EndRecord, Head, HexDigest, Outcome, Record, Ticket, Value,
-};
+pub use record::{BeginRecord, Decision, EndRecord, Head, HexDigest, Outcome, Record, Ticket, Value};
 pub use row::Row;
 pub use show::{Entry, Filter, Follower, Reading, last_entries};
 pub use verify::{Report, verify_directory, verify_path, verify_segment};

@@ -15,11 +15,9 @@ impl HexDigest {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut out = [b'0'; 64];
         for (pair, byte) in out.chunks_exact_mut(2).zip(digest) {
-            if let ([high, low], Some(h), Some(l)) = (
-                pair,
-                HEX.get(usize::from(byte >> 4)),
-                HEX.get(usize::from(byte & 15)),
-            ) {
+            if let ([high, low], Some(h), Some(l)) =
+                (pair, HEX.get(usize::from(byte >> 4)), HEX.get(usize::from(byte & 15)))
+            {
                 *high = *h;
                 *low = *l;
             }
@@ -35,10 +33,7 @@ impl HexDigest {
     /// Reads exactly 64 lower-case hex characters.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; 64] = text.as_bytes().try_into().ok()?;
-        bytes
-            .iter()
-            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-            .then_some(Self(bytes))
+        bytes.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).then_some(Self(bytes))
     }
 
     pub fn as_str(&self) -> &str {
@@ -189,10 +184,7 @@ mod tests {
     #[test]
     fn digest_is_lower_hex_and_parses_back() {
         let d = HexDigest::of(b"abc");
-        assert_eq!(
-            d.as_str(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(d.as_str(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(HexDigest::parse(d.as_str()), Some(d));
         assert_eq!(HexDigest::parse(&d.as_str().to_uppercase()), None);
         assert_eq!(HexDigest::parse("ab"), None);

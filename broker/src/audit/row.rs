@@ -48,10 +48,7 @@ impl Row {
     }
 
     fn is_own(&self, op: &str) -> bool {
-        self.role == "broker"
-            && self.capability == "audit.segment"
-            && self.op == op
-            && self.phase == "single"
+        self.role == "broker" && self.capability == "audit.segment" && self.op == op && self.phase == "single"
     }
 
     /// The begin record that an end record is for.
@@ -96,11 +93,7 @@ pub(super) struct LineReader {
 
 impl LineReader {
     pub fn new(file: File) -> Self {
-        Self {
-            input: BufReader::with_capacity(64 * 1024, file),
-            line: Vec::new(),
-            offset: 0,
-        }
+        Self { input: BufReader::with_capacity(64 * 1024, file), line: Vec::new(), offset: 0 }
     }
 
     pub fn at(file: File, offset: u64) -> io::Result<Self> {
@@ -121,11 +114,7 @@ impl LineReader {
     pub fn read_next(&mut self) -> io::Result<Found> {
         self.line.clear();
         let bound = u64::try_from(LINE_MAX_BYTES).unwrap_or(u64::MAX);
-        let count = self
-            .input
-            .by_ref()
-            .take(bound)
-            .read_until(b'\n', &mut self.line)?;
+        let count = self.input.by_ref().take(bound).read_until(b'\n', &mut self.line)?;
         let bytes = u64::try_from(count).unwrap_or(0);
         if count == 0 {
             return Ok(Found::End);
@@ -134,10 +123,6 @@ impl LineReader {
             self.offset = self.offset.saturating_add(bytes);
             return Ok(Found::Line);
         }
-        Ok(if count >= LINE_MAX_BYTES {
-            Found::TooLong
-        } else {
-            Found::Torn { bytes }
-        })
+        Ok(if count >= LINE_MAX_BYTES { Found::TooLong } else { Found::Torn { bytes } })
     }
 }

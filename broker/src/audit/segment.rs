@@ -39,41 +39,18 @@ pub(super) struct Segment {
 impl Segment {
     pub fn create(dir: &AuditDirectory, name: String) -> Result<Self, AuditError> {
         // O_NOFOLLOW is implied by O_EXCL; the name is random and new, so that nothing lies in wait there (T-02).
-        let flags = OFlag::O_WRONLY
-            | OFlag::O_APPEND
-            | OFlag::O_CREAT
-            | OFlag::O_EXCL
-            | OFlag::O_NOCTTY
-            | OFlag::O_CLOEXEC;
-        let fd = openat(
-            dir.fd(),
-            name.as_str(),
-            flags,
-            Mode::S_IRUSR | Mode::S_IWUSR,
-        )
-        .map_err(|source| AuditError::Create {
-            segment: name.clone(),
-            source,
-        })?;
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let fd = openat(dir.fd(), name.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .map_err(|source| AuditError::Create { segment: name.clone(), source })?;
         let file = match lock(fd) {
             Ok(file) => file,
             Err(source) => {
                 discard(dir, &name);
-                return Err(AuditError::Lock {
-                    segment: name,
-                    source,
-                });
+                return Err(AuditError::Lock { segment: name, source });
             }
         };
-        Ok(Self {
-            file,
-            name,
-            written: 0,
-            reserved: 0,
-            step: RESERVE_FIRST_BYTES,
-            can_reserve: true,
-            torn: false,
-        })
+        Ok(Self { file, name, written: 0, reserved: 0, step: RESERVE_FIRST_BYTES, can_reserve: true, torn: false })
     }
 
     pub fn name(&self) -> &str {
@@ -128,9 +105,7 @@ impl Segment {
 
     fn allocate(&self, until: u64) -> Result<(), Errno> {
         let from = i64::try_from(self.reserved.max(self.written)).map_err(|_| Errno::EFBIG)?;
-        let len = i64::try_from(until)
-            .map_err(|_| Errno::EFBIG)?
-            .saturating_sub(from);
+        let len = i64::try_from(until).map_err(|_| Errno::EFBIG)?.saturating_sub(from);
         loop {
             match fallocate(&*self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, from, len) {
                 Err(Errno::EINTR) => {}
@@ -157,15 +132,10 @@ impl Segment {
         };
         let failure = match outcome {
             Ok(count) if count == line.len() => {
-                self.written = self
-                    .written
-                    .saturating_add(u64::try_from(count).unwrap_or(0));
+                self.written = self.written.saturating_add(u64::try_from(count).unwrap_or(0));
                 return Ok(());
             }
-            Ok(count) => AuditError::ShortWrite {
-                written: count,
-                expected: line.len(),
-            },
+            Ok(count) => AuditError::ShortWrite { written: count, expected: line.len() },
             Err(source) => AuditError::Write(source),
         };
         // Part of a line must not stay: the next record would be glued to it.

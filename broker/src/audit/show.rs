@@ -27,11 +27,7 @@ pub struct Filter {
 
 impl Filter {
     fn passes(&self, row: &Row) -> bool {
-        let capability = match self
-            .capability
-            .as_deref()
-            .map(|wanted| (wanted, wanted.strip_suffix('*')))
-        {
+        let capability = match self.capability.as_deref().map(|wanted| (wanted, wanted.strip_suffix('*'))) {
             None => true,
             Some((_, Some(beginning))) => row.capability.starts_with(beginning),
             Some((whole, None)) => row.capability == whole,
@@ -39,14 +35,8 @@ impl Filter {
         let denied = matches!(row.decision.as_deref(), Some("deny" | "rejected"));
         capability
             && (denied || !self.denials_only)
-            && self
-                .task
-                .as_ref()
-                .is_none_or(|task| row.task.as_ref() == Some(task))
-            && self
-                .since
-                .as_ref()
-                .is_none_or(|since| row.time.as_str() >= since.as_str())
+            && self.task.as_ref().is_none_or(|task| row.task.as_ref() == Some(task))
+            && self.since.as_ref().is_none_or(|since| row.time.as_str() >= since.as_str())
     }
 }
 
@@ -62,21 +52,13 @@ impl Entry {
     fn read(segment: &str, line: &[u8]) -> Option<Self> {
         let row = Row::parse(line)?;
         let line = std::str::from_utf8(line).ok()?.to_owned();
-        Some(Self {
-            segment: segment.to_owned(),
-            row,
-            line,
-        })
+        Some(Self { segment: segment.to_owned(), row, line })
     }
 
     /// The record as it stands in the log. A line that no writer of ours made, because it holds a character
     /// that could steer a terminal, is given as one escaped JSON string.
     pub fn json(&self) -> String {
-        if is_presentable(&self.line) {
-            self.line.clone()
-        } else {
-            quoted(&self.line)
-        }
+        if is_presentable(&self.line) { self.line.clone() } else { quoted(&self.line) }
     }
 
     /// One line for a person.
@@ -84,17 +66,9 @@ impl Entry {
         let row = &self.row;
         let mut out = format!("{} #{} {:<6}", plain(&row.time), row.seq, plain(&row.phase));
         if let Some(task) = &row.task {
-            out.push_str(&format!(
-                " {}",
-                plain(&task.chars().take(8).collect::<String>())
-            ));
+            out.push_str(&format!(" {}", plain(&task.chars().take(8).collect::<String>())));
         }
-        out.push_str(&format!(
-            " {} {} {}",
-            plain(&row.role),
-            plain(&row.capability),
-            plain(&row.op)
-        ));
+        out.push_str(&format!(" {} {} {}", plain(&row.role), plain(&row.capability), plain(&row.op)));
         for (name, value) in [("decision", &row.decision), ("rule", &row.rule)] {
             if let Some(value) = value {
                 out.push_str(&format!(" {name}={}", plain(value)));
@@ -130,11 +104,7 @@ fn quoted(text: &str) -> String {
 fn hidden_escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
-        if super::escape::is_hidden(c) {
-            out.push_str(&plain(&c.to_string()))
-        } else {
-            out.push(c)
-        }
+        if super::escape::is_hidden(c) { out.push_str(&plain(&c.to_string())) } else { out.push(c) }
     }
     out
 }
@@ -215,16 +185,12 @@ impl Reading {
 
     /// Reads the segment's next record and puts it in line.
     fn queue(&mut self, name: String, mut lines: LineReader) -> Result<(), AuditError> {
-        let failed = |source| AuditError::Read {
-            segment: name.clone(),
-            source,
-        };
+        let failed = |source| AuditError::Read { segment: name.clone(), source };
         loop {
             match lines.read_next().map_err(failed)? {
                 Found::Line => match Entry::read(&name, lines.line()) {
                     Some(entry) => {
-                        self.next
-                            .push(Reverse((entry.row.time.clone(), name.clone())));
+                        self.next.push(Reverse((entry.row.time.clone(), name.clone())));
                         self.open.insert(name, OpenSegment { lines, entry });
                         return Ok(());
                     }
@@ -260,11 +226,7 @@ impl Iterator for Reading {
 }
 
 /// The last `count` records of a directory, and what follows them: `warden audit tail [-f]`.
-pub fn last_entries(
-    dir: impl AsFd,
-    filter: Filter,
-    count: usize,
-) -> Result<(Vec<Entry>, Follower), AuditError> {
+pub fn last_entries(dir: impl AsFd, filter: Filter, count: usize) -> Result<(Vec<Entry>, Follower), AuditError> {
     let mut reading = Reading::directory(dir, filter)?;
     let mut last = VecDeque::new();
     for entry in &mut reading {
@@ -273,20 +235,8 @@ pub fn last_entries(
             last.pop_front();
         }
     }
-    let Reading {
-        dir,
-        filter,
-        offsets,
-        ..
-    } = reading;
-    Ok((
-        last.into(),
-        Follower {
-            dir,
-            filter,
-            offsets,
-        },
-    ))
+    let Reading { dir, filter, offsets, .. } = reading;
+    Ok((last.into(), Follower { dir, filter, offsets }))
 }
 
 /// Reads what is added to a directory. The caller polls, a few times a second.
@@ -306,18 +256,13 @@ impl Follower {
             let to = self.read_more(&name, from, &mut fresh)?;
             self.offsets.insert(name, to);
         }
-        fresh.sort_by(|a, b| {
-            (&a.row.time, &a.segment, a.row.seq).cmp(&(&b.row.time, &b.segment, b.row.seq))
-        });
+        fresh.sort_by(|a, b| (&a.row.time, &a.segment, a.row.seq).cmp(&(&b.row.time, &b.segment, b.row.seq)));
         fresh.retain(|entry| self.filter.passes(&entry.row));
         Ok(fresh)
     }
 
     fn read_more(&self, name: &str, from: u64, fresh: &mut Vec<Entry>) -> Result<u64, AuditError> {
-        let failed = |source| AuditError::Read {
-            segment: name.to_owned(),
-            source,
-        };
+        let failed = |source| AuditError::Read { segment: name.to_owned(), source };
         let file = self.dir.open_segment(name)?;
         if file.metadata().map_err(failed)?.len() <= from {
             return Ok(from);

@@ -37,17 +37,10 @@ impl Report {
 }
 
 /// Verifies all segments of a directory and how they hang together.
-pub fn verify_directory(
-    dir: impl AsFd,
-    expected_head: Option<&HexDigest>,
-) -> Result<Report, AuditError> {
+pub fn verify_directory(dir: impl AsFd, expected_head: Option<&HexDigest>) -> Result<Report, AuditError> {
     let dir = AuditDirectory::any(dir, "(as given)")?;
-    let mut check = DirectoryCheck {
-        dir: &dir,
-        expected: expected_head,
-        report: Report::default(),
-        carried: HashMap::new(),
-    };
+    let mut check =
+        DirectoryCheck { dir: &dir, expected: expected_head, report: Report::default(), carried: HashMap::new() };
     for name in dir.segments()? {
         check.segment(&name);
     }
@@ -57,26 +50,14 @@ pub fn verify_directory(
 }
 
 /// Verifies one segment of a directory by itself; what it says of others is not followed.
-pub fn verify_segment(
-    dir: impl AsFd,
-    name: &str,
-    expected_head: Option<&HexDigest>,
-) -> Result<Report, AuditError> {
+pub fn verify_segment(dir: impl AsFd, name: &str, expected_head: Option<&HexDigest>) -> Result<Report, AuditError> {
     let dir = AuditDirectory::any(dir, "(as given)")?;
     // A segment that does not exist is a wrong argument, not a damaged log.
     dir.open_segment(name)?;
     let (segment, fault) = walk(&dir, name, None, expected_head);
-    let mut report = Report {
-        faults: fault.into_iter().collect(),
-        ..Report::default()
-    };
+    let mut report = Report { faults: fault.into_iter().collect(), ..Report::default() };
     if segment.has_unknown_calls() && !segment.rotated {
-        report.unknown.extend(
-            segment
-                .open_calls
-                .iter()
-                .map(|call| (name.to_owned(), call.clone())),
-        );
+        report.unknown.extend(segment.open_calls.iter().map(|call| (name.to_owned(), call.clone())));
     }
     report.segments.push(segment);
     require_head(&mut report, expected_head, name);
@@ -87,27 +68,14 @@ pub fn verify_segment(
 pub fn verify_path(path: &Path, expected_head: Option<&HexDigest>) -> Result<Report, AuditError> {
     let open = |dir: &Path| {
         use nix::fcntl::{OFlag, open};
-        open(
-            dir,
-            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            nix::sys::stat::Mode::empty(),
-        )
-        .map_err(|source| AuditError::Directory {
-            dir: dir.display().to_string(),
-            source,
-        })
+        open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
+            .map_err(|source| AuditError::Directory { dir: dir.display().to_string(), source })
     };
     if path.is_dir() {
         return verify_directory(open(path)?, expected_head);
     }
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     verify_segment(open(parent)?, name, expected_head)
 }
 
@@ -116,12 +84,7 @@ fn require_head(report: &mut Report, expected: Option<&HexDigest>, at: &str) {
         && !report.segments.iter().any(|segment| segment.expected_found)
     {
         let kind = FaultKind::HeadMissing { head: *head };
-        report.faults.push(Fault {
-            segment: at.to_owned(),
-            line: None,
-            seq: None,
-            kind,
-        });
+        report.faults.push(Fault { segment: at.to_owned(), line: None, seq: None, kind });
     }
 }
 
@@ -137,9 +100,7 @@ impl DirectoryCheck<'_> {
     fn segment(&mut self, name: &str) {
         // Which segment this one continues is known only once its first record is read, so all carried calls of
         // the one it names are handed over by a second, cheap look.
-        let taken = self
-            .continued_by(name)
-            .and_then(|from| self.carried.remove(&from));
+        let taken = self.continued_by(name).and_then(|from| self.carried.remove(&from));
         let (mut segment, fault) = walk(self.dir, name, taken, self.expected);
         self.report.faults.extend(fault);
         let open = std::mem::take(&mut segment.open_calls);
@@ -147,9 +108,7 @@ impl DirectoryCheck<'_> {
             let open = open.into_iter().map(|call| (call.seq, call)).collect();
             self.carried.insert(name.to_owned(), open);
         } else if segment.has_unknown_calls() {
-            self.report
-                .unknown
-                .extend(open.iter().map(|call| (name.to_owned(), call.clone())));
+            self.report.unknown.extend(open.iter().map(|call| (name.to_owned(), call.clone())));
             segment.open_calls = open;
         } else {
             segment.open_calls = open;
@@ -170,56 +129,33 @@ impl DirectoryCheck<'_> {
     }
 
     fn finish(mut self) -> Report {
-        let order: HashMap<&str, usize> = self
-            .report
-            .segments
-            .iter()
-            .enumerate()
-            .map(|(at, s)| (s.segment.as_str(), at))
-            .collect();
+        let order: HashMap<&str, usize> =
+            self.report.segments.iter().enumerate().map(|(at, s)| (s.segment.as_str(), at)).collect();
         let mut faults = Vec::new();
         for segment in &self.report.segments {
             for tip in segment.links.all() {
-                let named = order
-                    .get(tip.segment.as_str())
-                    .and_then(|at| self.report.segments.get(*at));
+                let named = order.get(tip.segment.as_str()).and_then(|at| self.report.segments.get(*at));
                 let kind = match named {
-                    None => Some(FaultKind::SegmentMissing {
-                        named: tip.segment.clone(),
-                    }),
+                    None => Some(FaultKind::SegmentMissing { named: tip.segment.clone() }),
                     // Its own fault is named already.
                     Some(named) if named.state == SegmentState::Bad => None,
                     Some(named) => self.judge_link(segment, named, &tip.head),
                 };
                 let (line, seq) = (Some(1), segment.first_seq);
-                faults.extend(kind.map(|kind| Fault {
-                    segment: segment.segment.clone(),
-                    line,
-                    seq,
-                    kind,
-                }));
+                faults.extend(kind.map(|kind| Fault { segment: segment.segment.clone(), line, seq, kind }));
             }
         }
         self.report.faults.extend(faults);
         self.report.faults.sort_by(|a, b| a.segment.cmp(&b.segment));
         // A rotated segment whose successor is missing, or never was written.
         for (name, open) in self.carried {
-            self.report
-                .unknown
-                .extend(open.into_values().map(|call| (name.clone(), call)));
+            self.report.unknown.extend(open.into_values().map(|call| (name.clone(), call)));
         }
-        self.report
-            .unknown
-            .sort_by(|a, b| (&a.0, a.1.seq).cmp(&(&b.0, b.1.seq)));
+        self.report.unknown.sort_by(|a, b| (&a.0, a.1.seq).cmp(&(&b.0, b.1.seq)));
         self.report
     }
 
-    fn judge_link(
-        &self,
-        segment: &SegmentReport,
-        named: &SegmentReport,
-        recorded: &HexDigest,
-    ) -> Option<FaultKind> {
+    fn judge_link(&self, segment: &SegmentReport, named: &SegmentReport, recorded: &HexDigest) -> Option<FaultKind> {
         let again;
         let mut named = named;
         if named.head.as_ref() != Some(recorded) && named.state == SegmentState::Live {
@@ -229,22 +165,11 @@ impl DirectoryCheck<'_> {
         }
         if named.head.as_ref() != Some(recorded) {
             let (found, recorded) = (named.head, *recorded);
-            return Some(FaultKind::SegmentChanged {
-                named: named.segment.clone(),
-                recorded,
-                found,
-            });
+            return Some(FaultKind::SegmentChanged { named: named.segment.clone(), recorded, found });
         }
-        let own_predecessor = segment.continues
-            && segment
-                .links
-                .previous
-                .as_ref()
-                .is_some_and(|tip| tip.segment == named.segment);
-        let follows =
-            named.last_seq.map(|seq| seq.saturating_add(1)) == segment.first_seq && named.rotated;
-        (own_predecessor && !follows).then(|| FaultKind::WrongContinuation {
-            named: named.segment.clone(),
-        })
+        let own_predecessor =
+            segment.continues && segment.links.previous.as_ref().is_some_and(|tip| tip.segment == named.segment);
+        let follows = named.last_seq.map(|seq| seq.saturating_add(1)) == segment.first_seq && named.rotated;
+        (own_predecessor && !follows).then(|| FaultKind::WrongContinuation { named: named.segment.clone() })
     }
 }

@@ -74,21 +74,9 @@ pub(super) fn walk(
             // Before the first read: what a dead segment holds is final.
             let live = is_live(&file);
             walk.run(&mut LineReader::new(file), live)
-                .unwrap_or_else(|e| {
-                    Some(walk.fault(
-                        None,
-                        FaultKind::Unreadable {
-                            reason: e.to_string(),
-                        },
-                    ))
-                })
+                .unwrap_or_else(|e| Some(walk.fault(None, FaultKind::Unreadable { reason: e.to_string() })))
         }
-        Err(e) => Some(walk.fault(
-            None,
-            FaultKind::Unreadable {
-                reason: e.to_string(),
-            },
-        )),
+        Err(e) => Some(walk.fault(None, FaultKind::Unreadable { reason: e.to_string() })),
     };
     if fault.is_some() {
         walk.report.state = SegmentState::Bad;
@@ -108,11 +96,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(
-        name: &str,
-        open: Option<BTreeMap<u64, UnknownCall>>,
-        expected: Option<&'a HexDigest>,
-    ) -> Self {
+    fn new(name: &str, open: Option<BTreeMap<u64, UnknownCall>>, expected: Option<&'a HexDigest>) -> Self {
         let report = SegmentReport {
             segment: name.to_owned(),
             state: SegmentState::Crashed { torn_bytes: 0 },
@@ -127,14 +111,7 @@ impl<'a> Walk<'a> {
             expected_found: false,
         };
         let all_begins_known = open.is_some();
-        Self {
-            report,
-            open: open.unwrap_or_default(),
-            all_begins_known,
-            expected,
-            line: 0,
-            closed: false,
-        }
+        Self { report, open: open.unwrap_or_default(), all_begins_known, expected, line: 0, closed: false }
     }
 
     fn run(&mut self, lines: &mut LineReader, live: bool) -> io::Result<Option<Fault>> {
@@ -153,17 +130,12 @@ impl<'a> Walk<'a> {
                 Found::TooLong => return Ok(Some(self.fault(None, FaultKind::TooLong))),
                 // A whole record and then something else than its newline: no crash leaves that.
                 Found::Torn { .. }
-                    if lines
-                        .line()
-                        .split_last()
-                        .is_some_and(|(_, whole)| checked_hash(whole).is_some()) =>
+                    if lines.line().split_last().is_some_and(|(_, whole)| checked_hash(whole).is_some()) =>
                 {
                     return Ok(Some(self.fault(self.due_seq(), FaultKind::Edited)));
                 }
                 Found::Torn { .. } if live => self.report.state = SegmentState::Live,
-                Found::Torn { bytes } => {
-                    self.report.state = SegmentState::Crashed { torn_bytes: bytes }
-                }
+                Found::Torn { bytes } => self.report.state = SegmentState::Crashed { torn_bytes: bytes },
                 Found::End => {
                     self.report.state = match (self.closed, live) {
                         (true, _) => SegmentState::Closed,
@@ -185,19 +157,11 @@ impl<'a> Walk<'a> {
         let (hash, row) = match (hash, row) {
             (Some(hash), Some(row)) => (hash, row),
             (None, Some(_)) => {
-                let kind = if self.due_comes_later(lines)? {
-                    FaultKind::Inserted
-                } else {
-                    FaultKind::Edited
-                };
+                let kind = if self.due_comes_later(lines)? { FaultKind::Inserted } else { FaultKind::Edited };
                 return Ok(Some((self.due_seq(), kind)));
             }
             (_, None) => {
-                let kind = if self.due_comes_later(lines)? {
-                    FaultKind::Inserted
-                } else {
-                    FaultKind::NotARecord
-                };
+                let kind = if self.due_comes_later(lines)? { FaultKind::Inserted } else { FaultKind::NotARecord };
                 return Ok(Some((self.due_seq(), kind)));
             }
         };
@@ -226,22 +190,15 @@ impl<'a> Walk<'a> {
         }
         let (Some(links), Some(continues), Some(recorded)) = (
             Links::read(row),
-            row.input
-                .get("continues")
-                .and_then(serde_json::Value::as_bool),
+            row.input.get("continues").and_then(serde_json::Value::as_bool),
             row.input.get("segment").and_then(serde_json::Value::as_str),
         ) else {
             return Some(FaultKind::NoOpening);
         };
         if recorded != self.report.segment {
-            return Some(FaultKind::Renamed {
-                recorded: recorded.to_owned(),
-            });
+            return Some(FaultKind::Renamed { recorded: recorded.to_owned() });
         }
-        let prev = links
-            .previous
-            .as_ref()
-            .map_or(HexDigest::ZERO, |tip| tip.head);
+        let prev = links.previous.as_ref().map_or(HexDigest::ZERO, |tip| tip.head);
         if prev.as_str() != row.prev || (!continues && row.seq != 0) {
             return Some(FaultKind::NoOpening);
         }
@@ -258,32 +215,21 @@ impl<'a> Walk<'a> {
         due: u64,
         lines: &mut LineReader,
     ) -> io::Result<Option<FaultKind>> {
-        let follows = self
-            .report
-            .head
-            .is_some_and(|head| head.as_str() == row.prev);
+        let follows = self.report.head.is_some_and(|head| head.as_str() == row.prev);
         if row.seq == due && follows {
             return Ok(None);
         }
         if row.seq < due {
             // Something that was moved back here left a gap before, and that was found first.
-            let again = self.report.head.as_ref() == Some(hash)
-                || row.seq >= self.report.first_seq.unwrap_or(0);
-            return Ok(Some(if again {
-                FaultKind::Duplicated
-            } else {
-                FaultKind::Inserted
-            }));
+            let again = self.report.head.as_ref() == Some(hash) || row.seq >= self.report.first_seq.unwrap_or(0);
+            return Ok(Some(if again { FaultKind::Duplicated } else { FaultKind::Inserted }));
         }
         let later = self.due_comes_later(lines)?;
         Ok(Some(match (row.seq == due, later) {
             (true, true) => FaultKind::Inserted,
             (true, false) => FaultKind::Replaced,
             (false, true) => FaultKind::Reordered,
-            (false, false) => FaultKind::Removed {
-                first: due,
-                last: row.seq.saturating_sub(1),
-            },
+            (false, false) => FaultKind::Removed { first: due, last: row.seq.saturating_sub(1) },
         }))
     }
 
@@ -351,11 +297,6 @@ impl<'a> Walk<'a> {
 
     fn fault(&self, seq: Option<u64>, kind: FaultKind) -> Fault {
         let line = (self.line > 0).then_some(self.line);
-        Fault {
-            segment: self.report.segment.clone(),
-            line,
-            seq,
-            kind,
-        }
+        Fault { segment: self.report.segment.clone(), line, seq, kind }
     }
 }

@@ -7,4 +7,6 @@ use clap::Args;
 /// `warden audit`
 #[derive(Debug, Args)]
 pub struct AuditArgs {}
-pub fn run(_: AuditArgs, _: bool) -> Result<Answer, Failure> { Err(Failure::internal("")) }
+pub fn run(_: AuditArgs, _: bool) -> Result<Answer, Failure> {
+    Err(Failure::internal(""))
+}

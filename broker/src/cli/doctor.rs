@@ -7,4 +7,6 @@ use clap::Args;
 /// `warden doctor`
 #[derive(Debug, Args)]
 pub struct DoctorArgs {}
-pub fn run(_: &DoctorArgs) -> Result<Answer, Failure> { Err(Failure::internal("")) }
+pub fn run(_: &DoctorArgs) -> Result<Answer, Failure> {
+    Err(Failure::internal(""))
+}

@@ -31,8 +31,8 @@ fn caller() -> u32 {
 pub fn read_policy(file: &Deciding) -> Result<Policy, Failure> {
     let name = file.path.display().to_string();
     let format = Format::of_file_name(&name);
-    let mut policy = Policy::parse(&file.text()?, format, &name, file.folder())
-        .map_err(|e| Failure::usage(e.to_string()))?;
+    let mut policy =
+        Policy::parse(&file.text()?, format, &name, file.folder()).map_err(|e| Failure::usage(e.to_string()))?;
     resolve(&mut policy)?;
     Ok(policy)
 }
@@ -41,9 +41,8 @@ pub fn read_policy(file: &Deciding) -> Result<Policy, Failure> {
 pub fn resolve(policy: &mut Policy) -> Result<(), Failure> {
     let file = policy.file.clone();
     policy.resolve_workspaces(|path| {
-        path.canonicalize().map_err(|e| {
-            Failure::usage(format!("{file}: workspace {} cannot be used: {e}", path.display()))
-        })
+        path.canonicalize()
+            .map_err(|e| Failure::usage(format!("{file}: workspace {} cannot be used: {e}", path.display())))
     })?;
     policy.pin_commands(|name| {
         ["/usr/bin", "/bin"].iter().map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
@@ -80,8 +79,7 @@ pub fn read(user: UserLayer, request: Option<Policy>) -> Result<Layers, Failure>
             if own == Path::new(CEILING) { None } else { take(open_optional("policy", &own, false)?)? }
         }
     };
-    let policy = Effective::combine(system, user, request)
-        .map_err(|e| Failure::new(Class::Denied, e.to_string()))?;
+    let policy = Effective::combine(system, user, request).map_err(|e| Failure::new(Class::Denied, e.to_string()))?;
     Ok(Layers { policy, files })
 }
 
@@ -90,7 +88,9 @@ pub fn open_programs(policy: &Effective) -> Result<Vec<Deciding>, Failure> {
     let mut programs = Vec::new();
     for command in policy.commands() {
         let file = Deciding::open("the program", &command.path, caller()).map_err(|e| match e {
-            DecidingError::Missing { .. } => Failure::usage(format!("{}: command `{}`: {e}", command.rule, command.name)),
+            DecidingError::Missing { .. } => {
+                Failure::usage(format!("{}: command `{}`: {e}", command.rule, command.name))
+            }
             other => other.into(),
         })?;
         if let Some(pin) = &command.sha256 {

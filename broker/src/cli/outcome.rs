@@ -60,22 +60,34 @@ pub fn program_end(ending: &Ending) -> Result<i32, Fault> {
 pub fn fault_of(ending: &Ending) -> Fault {
     match ending {
         Ending::Guest(End::Trapped { message }) => (Class::Trap, format!("the guest trapped: {message}")),
-        Ending::Guest(End::OutOfFuel) => (Class::Budget, "the guest used all of its fuel; give more with --fuel or `limits.fuel`".to_owned()),
-        Ending::Guest(End::OutOfMemory { message }) => {
-            (Class::Budget, format!("the guest ran out of memory: {message}; give more with --memory or `limits.memory`"))
+        Ending::Guest(End::OutOfFuel) => {
+            (Class::Budget, "the guest used all of its fuel; give more with --fuel or `limits.fuel`".to_owned())
         }
-        Ending::Guest(End::OutOfTime) | Ending::Timeout => {
-            (Class::Timeout, "the time was up and the guest was stopped; give more with --timeout or `limits.wall`".to_owned())
+        Ending::Guest(End::OutOfMemory { message }) => (
+            Class::Budget,
+            format!("the guest ran out of memory: {message}; give more with --memory or `limits.memory`"),
+        ),
+        Ending::Guest(End::OutOfTime) | Ending::Timeout => (
+            Class::Timeout,
+            "the time was up and the guest was stopped; give more with --timeout or `limits.wall`".to_owned(),
+        ),
+        Ending::Guest(End::Invalid { message }) => {
+            (Class::InvalidModule, format!("the module cannot run here: {message}"))
         }
-        Ending::Guest(End::Invalid { message }) => (Class::InvalidModule, format!("the module cannot run here: {message}")),
         Ending::Guest(End::Stopped { message }) => (Class::Internal, format!("the loop stopped: {message}")),
-        Ending::Guest(End::Returned | End::Exited { .. }) => (Class::Internal, "the guest ended without a verdict".to_owned()),
+        Ending::Guest(End::Returned | End::Exited { .. }) => {
+            (Class::Internal, "the guest ended without a verdict".to_owned())
+        }
         Ending::Verdict(Verdict::Exhausted(why)) => (Class::Budget, why.clone()),
         Ending::Verdict(_) => (Class::Internal, "a verdict is no fault".to_owned()),
         Ending::Cancelled(signal) => (Class::Unavailable, format!("ended by signal {signal}")),
-        Ending::WorkerLost(why) if why.contains("broke the protocol") => (Class::Refused, format!("the worker was ended: {why}")),
+        Ending::WorkerLost(why) if why.contains("broke the protocol") => {
+            (Class::Refused, format!("the worker was ended: {why}"))
+        }
         Ending::WorkerLost(why) => (Class::Unavailable, format!("the worker was lost: {why}")),
-        Ending::AuditLost(why) => (Class::Internal, format!("the audit log could not be written, so nothing went on: {why}")),
+        Ending::AuditLost(why) => {
+            (Class::Internal, format!("the audit log could not be written, so nothing went on: {why}"))
+        }
     }
 }
 
@@ -111,7 +123,12 @@ pub fn program(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>, 
         note = format!("warden: {}", one_line(why, 600));
     }
     for denial in ended.report.denials.iter().take(20) {
-        note.push_str(&format!("\nwarden: denied {} {} [{}]", denial.capability, one_line(&denial.target, 80), denial.rule));
+        note.push_str(&format!(
+            "\nwarden: denied {} {} [{}]",
+            denial.capability,
+            one_line(&denial.target, 80),
+            denial.rule
+        ));
     }
     let text = if captured { String::new() } else { String::new() };
     Answer { json, text, note: note.trim_start().to_owned(), status }
@@ -124,7 +141,9 @@ pub fn task_outcome(ended: &Ended) -> (&'static str, i32, Option<String>) {
         Ending::Verdict(Verdict::Unverified) => ("unverified", 1, ended.reason.clone()),
         Ending::Verdict(Verdict::Failed(why)) => ("failed", 1, Some(why.clone())),
         Ending::Verdict(Verdict::Exhausted(why)) => ("budget_exhausted", 124, Some(why.clone())),
-        Ending::Cancelled(signal) => ("error", SIGNAL_BASE.saturating_add(*signal), Some(format!("ended by signal {signal}"))),
+        Ending::Cancelled(signal) => {
+            ("error", SIGNAL_BASE.saturating_add(*signal), Some(format!("ended by signal {signal}")))
+        }
         other => {
             let (class, why) = fault_of(other);
             match class {
@@ -171,7 +190,11 @@ fn task_text(ended: &Ended, outcome: &str, reason: Option<&str>, head: Option<&H
         text.push_str(&format!("  {mark}: {}: {detail}\n", one_line(&predicate.predicate, 200)));
     }
     let actions: usize = ended.report.steps.iter().map(|s| s.actions.len()).sum();
-    text.push_str(&format!("  {} steps, {actions} actions, {} denied\n", ended.report.steps.len(), ended.report.denials.len()));
+    text.push_str(&format!(
+        "  {} steps, {actions} actions, {} denied\n",
+        ended.report.steps.len(),
+        ended.report.denials.len()
+    ));
     for denial in ended.report.denials.iter().take(50) {
         let target = one_line(&denial.target, 80);
         text.push_str(&format!("  denied: {} {target} [{}]\n", denial.capability, one_line(&denial.rule, 120)));

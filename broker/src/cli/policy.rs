@@ -7,4 +7,6 @@ use clap::Args;
 /// `warden policy`
 #[derive(Debug, Args)]
 pub struct PolicyArgs {}
-pub fn run(_: PolicyArgs) -> Result<Answer, Failure> { Err(Failure::internal("")) }
+pub fn run(_: PolicyArgs) -> Result<Answer, Failure> {
+    Err(Failure::internal(""))
+}

@@ -27,8 +27,10 @@ const RUN_WALL: Duration = Duration::from_secs(30);
 
 /// `warden run`
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  warden run hello.wat\n  warden run --timeout 5s --memory 64MiB tool.wasm -- first second\n  warden run --json tool.wasm\n\n\
-The guest gets no file, no network, no environment variable and no argument but those you name here.")]
+#[command(
+    after_help = "Examples:\n  warden run hello.wat\n  warden run --timeout 5s --memory 64MiB tool.wasm -- first second\n  warden run --json tool.wasm\n\n\
+The guest gets no file, no network, no environment variable and no argument but those you name here."
+)]
 pub struct RunArgs {
     /// A core module (binary or text, `_start` or `run() -> i32`) or a component
     file: PathBuf,
@@ -62,7 +64,8 @@ pub fn run(args: RunArgs, json: bool) -> Result<Answer, Failure> {
     let ((ended, id), head) = session::run(request, async move |session| {
         let policy = session.policy.clone();
         let fuel = policy.limits().get(LimitKey::Fuel);
-        let compiled = compile::compile(&session.around.runtime, session.cache.as_ref(), &module, fuel.is_some()).await?;
+        let compiled =
+            compile::compile(&session.around.runtime, session.cache.as_ref(), &module, fuel.is_some()).await?;
         if let Some(warning) = &compiled.warning {
             tracing::warn!(%warning, "compiled code was not kept");
         }
@@ -124,7 +127,8 @@ pub fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
 fn program(args: &RunArgs) -> Result<GuestKind, Failure> {
     let name = args.file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let all = std::iter::once(name).chain(args.args.iter().cloned());
-    let all = all.map(Text::new).collect::<Result<Vec<_>, _>>().map_err(|e| Failure::usage(format!("an argument: {e}")))?;
+    let all =
+        all.map(Text::new).collect::<Result<Vec<_>, _>>().map_err(|e| Failure::usage(format!("an argument: {e}")))?;
     let env = args.env.iter().map(|pair| environment(pair)).collect::<Result<Vec<_>, _>>()?;
     Ok(GuestKind::Program {
         args: List::new(all).map_err(|e| Failure::usage(format!("arguments: {e}")))?,

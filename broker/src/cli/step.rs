@@ -11,8 +11,10 @@ use warden_policy::{Access, Brain, Llm, Policy, Scope, Workspace, allowed_comman
 
 /// `warden step`
 #[derive(Debug, Args)]
-#[command(after_help = "Without --config the workspace is --workspace or the current directory, read-write, and the commands are those of \
---allow-proc; the model comes from `[llm]` of your policy, or from --replay.\n\nExample:\n  warden step --task 'Summarise the notes' --workspace ./notes --replay run.jsonl")]
+#[command(
+    after_help = "Without --config the workspace is --workspace or the current directory, read-write, and the commands are those of \
+--allow-proc; the model comes from `[llm]` of your policy, or from --replay.\n\nExample:\n  warden step --task 'Summarise the notes' --workspace ./notes --replay run.jsonl"
+)]
 pub struct StepArgs {
     /// What is to be done, in words
     #[arg(long, value_name = "T")]
@@ -88,8 +90,8 @@ fn request(args: &StepArgs) -> Result<Policy, Failure> {
     if !args.allow_proc.is_empty() || args.config.is_none() {
         let mut commands = Vec::new();
         for name in &args.allow_proc {
-            let mut command = allowed_command(name, &current)
-                .map_err(|why| Failure::usage(format!("--allow-proc {name}: {why}")))?;
+            let mut command =
+                allowed_command(name, &current).map_err(|why| Failure::usage(format!("--allow-proc {name}: {why}")))?;
             // A person who names a command on the command line takes it as it is; the result says that it is degraded.
             command.unchecked = true;
             commands.push(command);
@@ -101,7 +103,9 @@ fn request(args: &StepArgs) -> Result<Policy, Failure> {
     }
     args.limits.to_limits(&mut request.limits)?;
     layers::resolve(&mut request)?;
-    if let Some(missing) = request.commands.iter().flatten().find(|c| matches!(c.path, warden_policy::CommandPath::Lookup(_))) {
+    if let Some(missing) =
+        request.commands.iter().flatten().find(|c| matches!(c.path, warden_policy::CommandPath::Lookup(_)))
+    {
         let message = format!("--allow-proc {}: no such program in /usr/bin or /bin", missing.name);
         return Err(Failure::new(Class::NotFound, message));
     }

@@ -26,8 +26,10 @@ const TASK_WALL: Duration = Duration::from_secs(600);
 
 /// `warden task run`
 #[derive(Debug, Args)]
-#[command(after_help = "A manifest (TOML, YAML or JSON):\n  kind = \"goal\"\n  policy = \"warden.toml\"\n  goal = \"Make the failing test pass\"\n  [[success]]\n  command = \"python3\"\n  args = [\"-m\", \"unittest\"]\n\n\
-The task is `done` only when warden itself has found every [[success]] predicate to hold; without any it ends `unverified`.")]
+#[command(
+    after_help = "A manifest (TOML, YAML or JSON):\n  kind = \"goal\"\n  policy = \"warden.toml\"\n  goal = \"Make the failing test pass\"\n  [[success]]\n  command = \"python3\"\n  args = [\"-m\", \"unittest\"]\n\n\
+The task is `done` only when warden itself has found every [[success]] predicate to hold; without any it ends `unverified`."
+)]
 pub struct TaskRunArgs {
     /// The manifest
     #[arg(value_name = "MANIFEST", required_unless_present = "manifest")]
@@ -82,7 +84,8 @@ pub fn run(args: TaskRunArgs, json: bool) -> Result<Answer, Failure> {
         ManifestKind::Goal { goal, brain } => (goal, brain_bytes(&brain, &mut deciding)?, false),
         ManifestKind::Runbook { steps } => (runbook_text(&steps)?, builtin("runbook-player")?, true),
         other => {
-            let message = format!("kind \"{}\" is not run by this version of warden; `warden run` runs a module", other.name());
+            let message =
+                format!("kind \"{}\" is not run by this version of warden; `warden run` runs a module", other.name());
             return Err(Failure::new(Class::Unavailable, message));
         }
     };
@@ -140,7 +143,8 @@ fn builtin(name: &str) -> Result<Vec<u8>, Failure> {
         }
         None => {
             let places: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
-            let message = format!("{file} was not found in {}; build it with `cargo build --release`", places.join(", "));
+            let message =
+                format!("{file} was not found in {}; build it with `cargo build --release`", places.join(", "));
             Err(Failure::new(Class::Unavailable, message))
         }
     }
@@ -150,9 +154,7 @@ fn builtin(name: &str) -> Result<Vec<u8>, Failure> {
 pub fn run_loop(task: LoopTask, json: bool) -> Result<Answer, Failure> {
     let recording = match task.policy.llm() {
         None => None,
-        Some(Llm::Replay { file }) => {
-            Some(Deciding::open("the recording", file, nix::unistd::getuid().as_raw())?)
-        }
+        Some(Llm::Replay { file }) => Some(Deciding::open("the recording", file, nix::unistd::getuid().as_raw())?),
         Some(Llm::Endpoint { provider, .. }) => {
             let message = format!(
                 "[llm] provider = \"{}\": this version of warden speaks to no model endpoint; use provider = \"replay\" with a recording",
@@ -179,7 +181,8 @@ pub fn run_loop(task: LoopTask, json: bool) -> Result<Answer, Failure> {
     let ((ended, id), head) = session::run(request, async move |session| {
         let policy = session.policy.clone();
         let fuel = policy.limits().get(LimitKey::Fuel);
-        let compiled = compile::compile(&session.around.runtime, session.cache.as_ref(), &brain, fuel.is_some()).await?;
+        let compiled =
+            compile::compile(&session.around.runtime, session.cache.as_ref(), &brain, fuel.is_some()).await?;
         let output_max_bytes = policy.limits().get(LimitKey::Output).unwrap_or(u64::MAX);
         let clone = |fd: &std::os::fd::OwnedFd| fd.try_clone().map_err(|e| Failure::internal(e.to_string()));
         let spec = Spec {

@@ -187,11 +187,7 @@ impl Task {
     }
 
     /// The payload that a helper sent, or the helper's loss.
-    pub(crate) async fn payload(
-        &mut self,
-        role: Role,
-        body: warden_proto::blob::Body,
-    ) -> Result<Vec<u8>, CallError> {
+    pub(crate) async fn payload(&mut self, role: Role, body: warden_proto::blob::Body) -> Result<Vec<u8>, CallError> {
         let taken = match self.helpers.get(role) {
             Some(helper) => helper.jailed.peer.take(body),
             None => Err(PeerError::Gone),
@@ -240,4 +236,3 @@ pub(crate) fn outcome_of<'a, T>(result: &'a Result<T, CallError>, done: Value<'a
         Err(error) => Outcome::Failed { code: error.code.name(), message: error.message.as_str() },
     }
 }
-

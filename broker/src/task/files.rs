@@ -8,8 +8,9 @@ use crate::audit::Value;
 use crate::ledger::{Cost, Reserved};
 use crate::peer::PeerError;
 use tokio::time::Instant;
-use warden_policy::{Call, FsGrant, FsOp, GrantScope, Intent, PathArg, Verdict};
 use warden_policy::LimitKey;
+use warden_policy::{Call, FsGrant, FsOp, GrantScope, Intent, PathArg, Verdict};
+use warden_proto::Text;
 use warden_proto::blob::Body;
 use warden_proto::limits::{BLOB_MAX_BYTES, REPLY_DEADLINE};
 use warden_proto::msg::error::{CallError, ErrorCode};
@@ -17,7 +18,6 @@ use warden_proto::msg::fs::{FsCall, FsGuestCall, FsHelperCall, FsHelperReply, Fs
 use warden_proto::msg::life::Role;
 use warden_proto::msg::worker::{Origin, WorkerReply};
 use warden_proto::render::{self, Subject};
-use warden_proto::Text;
 
 /// A call that the policy allows, in cap-fs's terms.
 struct Allowed {
@@ -211,7 +211,10 @@ impl Task {
             FsCall::OpenDir { target } => {
                 let located = at(FsOp::OpenDir, &target, Intent::READ)?;
                 let handle = opened(&located, true, false);
-                Allowed { handle: Some(handle), ..plain(&located, FsCall::OpenDir { target: located.target(&target)? }) }
+                Allowed {
+                    handle: Some(handle),
+                    ..plain(&located, FsCall::OpenDir { target: located.target(&target)? })
+                }
             }
             FsCall::EnsureDir { target } => {
                 let located = at(FsOp::EnsureDir, &target, Intent::CREATE)?;
@@ -262,13 +265,7 @@ impl Task {
         };
         let second = helper_target(self.base_of(to), workspace, path.relative(), to)?;
         let call = FsCall::Rename { target: located.target(from)?, to: second };
-        Ok(Allowed {
-            call,
-            rule: located.rule.clone(),
-            handle: None,
-            growth_max: 0,
-            contents: None,
-        })
+        Ok(Allowed { call, rule: located.rule.clone(), handle: None, growth_max: 0, contents: None })
     }
 
     fn allow_on_handle(&self, call: FsGuestCall) -> Result<Allowed, CallError> {
@@ -492,9 +489,10 @@ fn shown_paths(call: &FsGuestCall) -> (String, String) {
         | FsCall::ReadFile { target, .. }
         | FsCall::WriteFile { target, .. }
         | FsCall::Check { target, .. } => (text(target), String::new()),
-        FsCall::Read { file, .. } | FsCall::Write { file, .. } | FsCall::SetLen { file, .. } | FsCall::Flush { file } => {
-            (format!("#{file}"), String::new())
-        }
+        FsCall::Read { file, .. }
+        | FsCall::Write { file, .. }
+        | FsCall::SetLen { file, .. }
+        | FsCall::Flush { file } => (format!("#{file}"), String::new()),
         FsCall::Close { handle } => (format!("#{handle}"), String::new()),
     }
 }

@@ -12,7 +12,9 @@ use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::{self, FsSetup, PathRuleSetup, WorkspaceSetup};
 use warden_proto::msg::life::Role;
 use warden_proto::msg::llm::{LlmSetup, Provider};
-use warden_proto::msg::proc::{ArgShape as ShapeSetup, CommandSetup, EnvVar, ProcBounds, ProcSetup, RunnerCommand, RunnerSetup};
+use warden_proto::msg::proc::{
+    ArgShape as ShapeSetup, CommandSetup, EnvVar, ProcBounds, ProcSetup, RunnerCommand, RunnerSetup,
+};
 use warden_proto::{List, Text, codec, socket};
 
 /// Starts of one helper in one task: a hostile guest that kills its helper again and again stops there (T-06).

@@ -89,7 +89,10 @@ impl Task {
                 let (met, detail) = self.judge(part).await?;
                 Ok((!met, detail))
             }
-            _ => Ok((false, "this version of warden cannot evaluate it: it has no helper that holds the thing".to_owned())),
+            _ => Ok((
+                false,
+                "this version of warden cannot evaluate it: it has no helper that holds the thing".to_owned(),
+            )),
         }
     }
 }

@@ -9,14 +9,16 @@ use crate::ledger::{Cost, Reserved};
 use crate::peer::PeerError;
 use std::time::Duration;
 use tokio::time::Instant;
-use warden_policy::{Call, GrantScope, PathArg, ProcGrant, SpawnKind, Verdict};
 use warden_policy::LimitKey;
+use warden_policy::{Call, GrantScope, PathArg, ProcGrant, SpawnKind, Verdict};
 use warden_proto::blob::Body;
 use warden_proto::limits::REPLY_DEADLINE;
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::{GuestTarget, HelperTarget};
 use warden_proto::msg::life::Role;
-use warden_proto::msg::proc::{GuestCommand, HelperCommand, ProcCall, ProcGuestCall, ProcHelperCall, ProcHelperReply, ProcReply};
+use warden_proto::msg::proc::{
+    GuestCommand, HelperCommand, ProcCall, ProcGuestCall, ProcHelperCall, ProcHelperReply, ProcReply,
+};
 use warden_proto::msg::worker::{Origin, WorkerReply};
 use warden_proto::render::{self, Subject};
 use warden_proto::{List, Text};
@@ -105,7 +107,11 @@ impl Task {
         call: ProcGuestCall,
         stdin: Option<Vec<u8>>,
     ) -> Result<Result<Done, CallError>, Stop> {
-        let target = if shown.args.is_empty() { shown.command.clone() } else { format!("{} {}", shown.command, shown.args.join(" ")) };
+        let target = if shown.args.is_empty() {
+            shown.command.clone()
+        } else {
+            format!("{} {}", shown.command, shown.args.join(" "))
+        };
         let fields = [
             ("command", Value::Text(&shown.command)),
             ("args", Value::Texts(&shown.args)),
@@ -301,7 +307,11 @@ impl Task {
                 let stdout = self.payload(Role::CapProcFront, stdout).await?;
                 let stderr = self.payload(Role::CapProcFront, stderr).await?;
                 let (none, other) = (empty_body(), empty_body());
-                Ok(Done { reply: ProcReply::Ran { exit, stdout: none, stderr: other, truncated, degraded }, stdout, stderr })
+                Ok(Done {
+                    reply: ProcReply::Ran { exit, stdout: none, stderr: other, truncated, degraded },
+                    stdout,
+                    stderr,
+                })
             }
             reply => Ok(Done { reply, stdout: Vec::new(), stderr: Vec::new() }),
         }
@@ -345,8 +355,11 @@ impl Task {
     fn note_command_action(&mut self, row: Row, shown: &Shown, result: &Result<Done, CallError>) {
         let rendered = match result {
             Ok(done) => {
-                let command = (!shown.command.is_empty() && shown.process.is_empty())
-                    .then_some((shown.command.as_str(), shown.args.as_slice(), shown.cwd.as_str()));
+                let command = (!shown.command.is_empty() && shown.process.is_empty()).then_some((
+                    shown.command.as_str(),
+                    shown.args.as_slice(),
+                    shown.cwd.as_str(),
+                ));
                 let content: [&[u8]; 2] = [&done.stdout, &done.stderr];
                 let subject = Subject { command, process: &shown.process, content, ..Subject::default() };
                 Ok(render::proc(&subject, &done.reply))

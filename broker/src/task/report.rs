@@ -105,10 +105,7 @@ impl Report {
     /// `steps` of a result.
     pub fn steps_json(&self) -> Value {
         Value::Array(
-            self.steps
-                .iter()
-                .map(|s| json!({"step": s.step, "thought": s.thought, "actions": s.actions}))
-                .collect(),
+            self.steps.iter().map(|s| json!({"step": s.step, "thought": s.thought, "actions": s.actions})).collect(),
         )
     }
 

@@ -122,7 +122,8 @@ impl FrameSocket {
                 return Err(SocketError::Deadline);
             }
             // Rounded up, so that the last fraction of a millisecond does not spin.
-            let timeout = PollTimeout::try_from(left.saturating_add(Duration::from_micros(999))).unwrap_or(PollTimeout::MAX);
+            let timeout =
+                PollTimeout::try_from(left.saturating_add(Duration::from_micros(999))).unwrap_or(PollTimeout::MAX);
             match poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], timeout) {
                 Ok(0) | Err(Errno::EINTR) => continue,
                 Ok(_) => return Ok(()),

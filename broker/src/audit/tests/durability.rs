@@ -12,12 +12,7 @@ const DIR: &str = "WARDEN_AUDIT_TEST_DIR";
 
 fn child(name: &str, dir: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "--nocapture",
-            &format!("audit::tests::durability::{name}"),
-        ])
+        .args(["--ignored", "--exact", "--nocapture", &format!("audit::tests::durability::{name}")])
         .env(DIR, dir)
         .stdout(Stdio::piped())
         .spawn()
@@ -32,10 +27,7 @@ fn given_dir() -> PathBuf {
 fn run_child(name: &str, dir: &Path) -> bool {
     let output = child(name, dir).wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{name}: {text}"
-    );
+    assert!(output.status.success() && text.contains("1 passed"), "{name}: {text}");
     let skipped = text.contains("skipped:");
     if skipped {
         eprintln!("{name}: {text}");
@@ -61,18 +53,9 @@ fn child_writes_until_killed() {
 fn every_record_answered_before_sigkill_is_in_the_log() {
     let place = Place::new();
     let mut child = child("child_writes_until_killed", &place.0);
-    let mut lines = BufReader::new(child.stdout.take().unwrap())
-        .lines()
-        .map_while(Result::ok);
-    let seq_of = |line: String| {
-        line.strip_prefix("begun ")
-            .and_then(|n| n.parse::<u64>().ok())
-    };
-    let mut last = lines
-        .by_ref()
-        .filter_map(seq_of)
-        .find(|seq| *seq > 500)
-        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let seq_of = |line: String| line.strip_prefix("begun ").and_then(|n| n.parse::<u64>().ok());
+    let mut last = lines.by_ref().filter_map(seq_of).find(|seq| *seq > 500).unwrap();
     assert_eq!(place.verify().segments[0].state, SegmentState::Live);
     child.kill().unwrap();
     child.wait().unwrap();
@@ -81,11 +64,7 @@ fn every_record_answered_before_sigkill_is_in_the_log() {
     assert!(report.is_intact(), "{:?}", report.faults);
     let segment = &report.segments[0];
     assert!(matches!(segment.state, SegmentState::Crashed { .. }));
-    assert!(
-        segment.last_seq.unwrap() >= last,
-        "{:?} {last}",
-        segment.last_seq
-    );
+    assert!(segment.last_seq.unwrap() >= last, "{:?} {last}", segment.last_seq);
     assert!(!report.unknown.is_empty());
     // Whoever comes next is not held up, and pins what is there.
     written(&place, 1);
@@ -101,25 +80,14 @@ fn a_torn_last_line_is_a_crash_and_not_a_fault() {
     drop(log);
     let path = place.0.join(&segment);
     let whole = fs::read(&path).unwrap();
-    let last_start = whole[..whole.len() - 1]
-        .iter()
-        .rposition(|b| *b == b'\n')
-        .unwrap()
-        + 1;
+    let last_start = whole[..whole.len() - 1].iter().rposition(|b| *b == b'\n').unwrap() + 1;
     for cut in [last_start + 1, last_start + 40, whole.len() - 1] {
         fs::write(&path, &whole[..cut]).unwrap();
         let report = place.verify();
         assert!(report.is_intact(), "{:?}", report.faults);
         let torn_bytes = (cut - last_start) as u64;
-        assert_eq!(
-            report.segments[0].state,
-            SegmentState::Crashed { torn_bytes }
-        );
-        assert_eq!(
-            report.unknown.len(),
-            1,
-            "the call whose end is torn is unknown"
-        );
+        assert_eq!(report.segments[0].state, SegmentState::Crashed { torn_bytes });
+        assert_eq!(report.unknown.len(), 1, "the call whose end is torn is unknown");
     }
     // The control: torn after a closing record is damage.
     let closed = written(&place, 1).segment;
@@ -127,22 +95,13 @@ fn a_torn_last_line_is_a_crash_and_not_a_fault() {
     bytes.extend_from_slice(b"{\"seq\":");
     fs::write(place.0.join(&closed), bytes).unwrap();
     let report = verify_segment(place.fd(), &closed, None).unwrap();
-    assert_eq!(
-        report.first_bad().map(|f| &f.kind),
-        Some(&FaultKind::AfterClose)
-    );
+    assert_eq!(report.first_bad().map(|f| &f.kind), Some(&FaultKind::AfterClose));
 }
 
 #[test]
 fn an_empty_segment_is_a_crash_before_the_first_record() {
     let place = Place::new();
-    fs::write(
-        place
-            .0
-            .join("20260101T000000.000000Z-1-0123456789abcdef.jsonl"),
-        "",
-    )
-    .unwrap();
+    fs::write(place.0.join("20260101T000000.000000Z-1-0123456789abcdef.jsonl"), "").unwrap();
     assert!(place.verify().is_intact());
     written(&place, 1);
     assert!(place.verify().is_intact());
@@ -151,12 +110,7 @@ fn an_empty_segment_is_a_crash_before_the_first_record() {
 /// Begins calls until the log refuses; all that were begun can be ended.
 fn fill(log: &mut AuditLog, expected: impl Fn(&AuditError) -> bool) -> u64 {
     let text = "\u{1}".repeat(160);
-    let wide = [
-        Value::Text(&text),
-        Value::Text(&text),
-        Value::Text(&text),
-        Value::Text(&text),
-    ];
+    let wide = [Value::Text(&text), Value::Text(&text), Value::Text(&text), Value::Text(&text)];
     let mut flying = Vec::new();
     let refused = loop {
         match log.begin(&act("task-1", Value::List(&wide))) {
@@ -169,14 +123,7 @@ fn fill(log: &mut AuditLog, expected: impl Fn(&AuditError) -> bool) -> u64 {
     let count = flying.len() as u64;
     assert!(count > 8, "{count}");
     for ticket in flying {
-        log.end(
-            ticket,
-            &EndRecord {
-                result: Outcome::Done(Value::List(&wide)),
-                bytes: None,
-            },
-        )
-        .unwrap();
+        log.end(ticket, &EndRecord { result: Outcome::Done(Value::List(&wide)), bytes: None }).unwrap();
     }
     count
 }
@@ -190,15 +137,7 @@ fn child_fills_a_small_filesystem() {
     let none: Option<&str> = None;
     let mounted = unshare(CloneFlags::CLONE_NEWNS)
         .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))
-        .and_then(|()| {
-            mount(
-                Some("tmpfs"),
-                &dir,
-                Some("tmpfs"),
-                MsFlags::empty(),
-                Some("size=768k,mode=0700"),
-            )
-        });
+        .and_then(|()| mount(Some("tmpfs"), &dir, Some("tmpfs"), MsFlags::empty(), Some("size=768k,mode=0700")));
     if let Err(e) = mounted {
         println!("skipped: no filesystem of our own without root: {e}");
         return;
@@ -218,14 +157,7 @@ fn child_fills_a_small_filesystem() {
     let report = verify_directory(File::open(&dir).unwrap(), None).unwrap();
     assert!(report.is_intact(), "{:?}", report.faults);
     assert!(report.unknown.is_empty());
-    assert!(
-        report
-            .segments
-            .iter()
-            .all(|s| s.state == SegmentState::Closed),
-        "{:?}",
-        report.segments
-    );
+    assert!(report.segments.iter().all(|s| s.state == SegmentState::Closed), "{:?}", report.segments);
     println!("calls before the disk was full: {first}");
 }
 
@@ -241,14 +173,7 @@ fn child_meets_its_file_size_limit() {
     let mut log = open_log(&given_dir(), |_| {}).unwrap();
     let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
     setrlimit(Resource::RLIMIT_FSIZE, 512 * 1024, hard).unwrap();
-    fill(&mut log, |e| {
-        matches!(
-            e,
-            AuditError::FileSizeLimit {
-                limit_bytes: 524_288
-            }
-        )
-    });
+    fill(&mut log, |e| matches!(e, AuditError::FileSizeLimit { limit_bytes: 524_288 }));
     setrlimit(Resource::RLIMIT_FSIZE, hard, hard).unwrap();
     call(&mut log, "after");
     log.close().unwrap();
@@ -276,20 +201,11 @@ fn child_fails_to_end_a_call() {
     // The kernel takes ten bytes of the record and no more: a short write.
     setrlimit(Resource::RLIMIT_FSIZE, length + 10, hard).unwrap();
     let failed = log.end(first, &EndRecord::default());
-    assert!(
-        matches!(failed, Err(AuditError::ShortWrite { written: 10, .. })),
-        "{failed:?}"
-    );
+    assert!(matches!(failed, Err(AuditError::ShortWrite { written: 10, .. })), "{failed:?}");
     assert!(log.poisoned().is_some());
     setrlimit(Resource::RLIMIT_FSIZE, hard, hard).unwrap();
-    assert!(matches!(
-        log.begin(&act("task-1", Value::Null)),
-        Err(AuditError::Poisoned { .. })
-    ));
-    assert!(matches!(
-        log.single(&Record::default()),
-        Err(AuditError::Poisoned { .. })
-    ));
+    assert!(matches!(log.begin(&act("task-1", Value::Null)), Err(AuditError::Poisoned { .. })));
+    assert!(matches!(log.single(&Record::default()), Err(AuditError::Poisoned { .. })));
     // What still can be recorded is: the other call's end, and the log's.
     log.end(second, &EndRecord::default()).unwrap();
     log.close().unwrap();
@@ -313,10 +229,7 @@ fn space_allocated_ahead_is_given_back_and_never_shows_in_the_length() {
     call(&mut log, "x");
     let path = place.0.join(log.head().segment);
     let live = fs::metadata(&path).unwrap();
-    assert_eq!(
-        live.len() as usize,
-        fs::read_to_string(&path).unwrap().len()
-    );
+    assert_eq!(live.len() as usize, fs::read_to_string(&path).unwrap().len());
     if log.degraded().is_none() {
         assert!(live.blocks() * 512 >= 60_000, "{}", live.blocks());
     }

@@ -3,11 +3,7 @@
 use super::*;
 
 fn rows(place: &Place, segment: &str) -> Vec<Row> {
-    place
-        .lines(segment)
-        .iter()
-        .map(|l| Row::parse(l.as_bytes()).unwrap())
-        .collect()
+    place.lines(segment).iter().map(|l| Row::parse(l.as_bytes()).unwrap()).collect()
 }
 
 const NASTY: &[&str] = &[
@@ -29,10 +25,7 @@ fn no_text_becomes_a_line_or_a_member() {
     let place = Place::new();
     let mut log = place.log();
     for text in NASTY {
-        let fields = [
-            (*text, Value::Text(text)),
-            ("list", Value::List(&[Value::Bytes(text.as_bytes())])),
-        ];
+        let fields = [(*text, Value::Text(text)), ("list", Value::List(&[Value::Bytes(text.as_bytes())]))];
         let all = BeginRecord {
             task: Some(text),
             role: text,
@@ -44,23 +37,10 @@ fn no_text_becomes_a_line_or_a_member() {
             policy_hash: None,
         };
         let ticket = log.begin(&all).unwrap();
-        log.end(
-            ticket,
-            &EndRecord {
-                result: Outcome::Failed {
-                    code: text,
-                    message: text,
-                },
-                bytes: None,
-            },
-        )
-        .unwrap();
+        log.end(ticket, &EndRecord { result: Outcome::Failed { code: text, message: text }, bytes: None }).unwrap();
         log.single(&Record {
             act: all,
-            end: EndRecord {
-                result: Outcome::Done(Value::Text(text)),
-                bytes: None,
-            },
+            end: EndRecord { result: Outcome::Done(Value::Text(text)), bytes: None },
             duration_us: Some(1),
         })
         .unwrap();
@@ -92,19 +72,12 @@ fn what_is_shown_steers_no_terminal_even_from_a_forged_log() {
     let head = log.close().unwrap();
     // A control character put into the file by hand: JSON allows none, but bidi and C1 it does.
     let mut lines = place.lines(&head.segment);
-    lines[2] = lines[2].replacen(
-        "\"role\":\"worker\"",
-        "\"role\":\"wor\u{9b}ker\u{202e}\"",
-        1,
-    );
+    lines[2] = lines[2].replacen("\"role\":\"worker\"", "\"role\":\"wor\u{9b}ker\u{202e}\"", 1);
     place.write_lines(&head.segment, &lines);
     for entry in Reading::directory(place.fd(), Filter::default()).unwrap() {
         let entry = entry.unwrap();
         for shown in [entry.human(), entry.json()] {
-            assert!(
-                !shown.chars().any(super::super::escape::is_hidden),
-                "{shown:?}"
-            );
+            assert!(!shown.chars().any(super::super::escape::is_hidden), "{shown:?}");
         }
         serde_json::from_str::<serde_json::Value>(&entry.json()).unwrap();
     }
@@ -118,11 +91,7 @@ fn over_the_bound_only_length_and_hash_are_recorded() {
     let (small, big) = ("s".repeat(1024), "b".repeat(1025));
     let escaped = "\u{1}".repeat(1000);
     let many: Vec<String> = (0..5000).map(|n| n.to_string()).collect();
-    let fields = [
-        ("path", Value::Text("repo:a")),
-        ("contents", Value::Text(&big)),
-        ("small", Value::Text(&small)),
-    ];
+    let fields = [("path", Value::Text("repo:a")), ("contents", Value::Text(&big)), ("small", Value::Text(&small))];
     for input in [
         Value::Fields(&fields),
         Value::Text(&escaped),
@@ -131,20 +100,8 @@ fn over_the_bound_only_length_and_hash_are_recorded() {
         Value::Bytes(&[255]),
     ] {
         let long = "n".repeat(300);
-        let ticket = log
-            .begin(&BeginRecord {
-                op: &long,
-                ..act("t", input)
-            })
-            .unwrap();
-        log.end(
-            ticket,
-            &EndRecord {
-                result: Outcome::Done(input),
-                bytes: None,
-            },
-        )
-        .unwrap();
+        let ticket = log.begin(&BeginRecord { op: &long, ..act("t", input) }).unwrap();
+        log.end(ticket, &EndRecord { result: Outcome::Done(input), bytes: None }).unwrap();
     }
     let head = log.close().unwrap();
     assert!(place.verify().is_intact());
@@ -152,30 +109,16 @@ fn over_the_bound_only_length_and_hash_are_recorded() {
     assert_eq!(rows[1].input["path"], "repo:a");
     assert_eq!(rows[1].input["small"], small.as_str());
     assert_eq!(
-        (
-            rows[1].input["contents"]["len"].as_u64(),
-            rows[1].input["contents"]["sha256"].as_str()
-        ),
+        (rows[1].input["contents"]["len"].as_u64(), rows[1].input["contents"]["sha256"].as_str()),
         (Some(1025), Some(HexDigest::of(big.as_bytes()).as_str()))
     );
     assert_eq!(rows[3].input["of"], "json");
     assert_eq!(rows[5].input["of"], "json");
-    assert_eq!(
-        rows[7].input["sha256"],
-        HexDigest::of(&[255; 2000]).as_str()
-    );
+    assert_eq!(rows[7].input["sha256"], HexDigest::of(&[255; 2000]).as_str());
     assert_eq!(rows[9].input["hex"], "ff");
     assert!(rows[1].op.starts_with("sha256:"));
-    let longest = place
-        .lines(&head.segment)
-        .iter()
-        .map(String::len)
-        .max()
-        .unwrap();
-    assert!(
-        longest < super::super::encode::END_RECORD_MAX_BYTES,
-        "{longest}"
-    );
+    let longest = place.lines(&head.segment).iter().map(String::len).max().unwrap();
+    assert!(longest < super::super::encode::END_RECORD_MAX_BYTES, "{longest}");
 }
 
 #[test]
@@ -185,12 +128,7 @@ fn the_longest_end_record_fits_what_is_allocated_for_it() {
     let name = "n".repeat(256);
     // 4086 bytes of JSON inside, so that nothing is summarised.
     let text = "\u{1}".repeat(169);
-    let four = [
-        Value::Text(&text),
-        Value::Text(&text),
-        Value::Text(&text),
-        Value::Text(&text),
-    ];
+    let four = [Value::Text(&text), Value::Text(&text), Value::Text(&text), Value::Text(&text)];
     let policy = HexDigest::of(b"p");
     let act = BeginRecord {
         task: Some(&name),
@@ -203,14 +141,7 @@ fn the_longest_end_record_fits_what_is_allocated_for_it() {
         policy_hash: Some(&policy),
     };
     let ticket = log.begin(&act).unwrap();
-    log.end(
-        ticket,
-        &EndRecord {
-            result: Outcome::Done(Value::List(&four)),
-            bytes: Some(u64::MAX),
-        },
-    )
-    .unwrap();
+    log.end(ticket, &EndRecord { result: Outcome::Done(Value::List(&four)), bytes: Some(u64::MAX) }).unwrap();
     let head = log.close().unwrap();
     let end = &place.lines(&head.segment)[2];
     assert!(end.contains("\\u0001") && end.len() > 5000, "{}", end.len());

@@ -18,11 +18,7 @@ struct Place(PathBuf);
 impl Place {
     fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "warden-audit-{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("warden-audit-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
         Self(path)
@@ -45,28 +41,17 @@ impl Place {
     }
 
     fn segments(&self) -> Vec<PathBuf> {
-        let mut all: Vec<_> = fs::read_dir(&self.0)
-            .unwrap()
-            .map(|e| e.unwrap().path())
-            .collect();
+        let mut all: Vec<_> = fs::read_dir(&self.0).unwrap().map(|e| e.unwrap().path()).collect();
         all.sort();
         all
     }
 
     fn lines(&self, segment: &str) -> Vec<String> {
-        fs::read_to_string(self.0.join(segment))
-            .unwrap()
-            .lines()
-            .map(str::to_owned)
-            .collect()
+        fs::read_to_string(self.0.join(segment)).unwrap().lines().map(str::to_owned).collect()
     }
 
     fn write_lines(&self, segment: &str, lines: &[String]) {
-        fs::write(
-            self.0.join(segment),
-            lines.iter().map(|l| format!("{l}\n")).collect::<String>(),
-        )
-        .unwrap();
+        fs::write(self.0.join(segment), lines.iter().map(|l| format!("{l}\n")).collect::<String>()).unwrap();
     }
 }
 
@@ -104,14 +89,7 @@ fn act<'a>(task: &'a str, input: Value<'a>) -> BeginRecord<'a> {
 
 fn call(log: &mut AuditLog, text: &str) {
     let ticket = log.begin(&act("task-1", Value::Text(text))).unwrap();
-    log.end(
-        ticket,
-        &EndRecord {
-            result: Outcome::Done(Value::Null),
-            bytes: Some(1),
-        },
-    )
-    .unwrap();
+    log.end(ticket, &EndRecord { result: Outcome::Done(Value::Null), bytes: Some(1) }).unwrap();
 }
 
 /// A closed segment with an opening record, `calls` calls and a closing record.
@@ -149,13 +127,10 @@ fn records_have_exactly_the_fields_of_the_design_in_order() {
             "prev",
             "hash",
         ] {
-            let at = line[from..]
-                .find(&format!("\"{name}\":"))
-                .unwrap_or_else(|| panic!("{name} in {line}"));
+            let at = line[from..].find(&format!("\"{name}\":")).unwrap_or_else(|| panic!("{name} in {line}"));
             from += at;
         }
-        let object: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(&line).unwrap();
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();
         assert_eq!(object.len(), 18);
     }
 }
@@ -180,40 +155,15 @@ fn an_end_record_names_its_begin_and_repeats_whose_it_is() {
     let place = Place::new();
     let mut log = place.log();
     let first = log.begin(&act("task-1", Value::Text("first"))).unwrap();
-    let second = log
-        .begin(&BeginRecord {
-            role: "brain",
-            ..act("task-2", Value::Text("second"))
-        })
-        .unwrap();
-    log.end(
-        first,
-        &EndRecord {
-            result: Outcome::Failed {
-                code: "not-found",
-                message: "gone",
-            },
-            bytes: None,
-        },
-    )
-    .unwrap();
+    let second = log.begin(&BeginRecord { role: "brain", ..act("task-2", Value::Text("second")) }).unwrap();
+    log.end(first, &EndRecord { result: Outcome::Failed { code: "not-found", message: "gone" }, bytes: None }).unwrap();
     log.end(second, &EndRecord::default()).unwrap();
     assert_eq!(log.in_flight(), 0);
     let head = log.close().unwrap();
-    let rows: Vec<Row> = place
-        .lines(&head.segment)
-        .iter()
-        .map(|l| Row::parse(l.as_bytes()).unwrap())
-        .collect();
-    assert_eq!(
-        (rows[3].task.as_deref(), rows[3].input["begin"].as_u64()),
-        (Some("task-1"), Some(1))
-    );
+    let rows: Vec<Row> = place.lines(&head.segment).iter().map(|l| Row::parse(l.as_bytes()).unwrap()).collect();
+    assert_eq!((rows[3].task.as_deref(), rows[3].input["begin"].as_u64()), (Some("task-1"), Some(1)));
     assert_eq!(rows[3].result["error"], "not-found");
-    assert_eq!(
-        (rows[4].task.as_deref(), rows[4].role.as_str()),
-        (Some("task-2"), "brain")
-    );
+    assert_eq!((rows[4].task.as_deref(), rows[4].role.as_str()), (Some("task-2"), "brain"));
     assert!(rows[4].duration_us.is_some() && rows[4].phase == "end");
     assert!(place.verify().is_intact());
 }
@@ -222,10 +172,7 @@ fn an_end_record_names_its_begin_and_repeats_whose_it_is() {
 fn segments_are_private_and_the_directory_must_be() {
     let place = Place::new();
     let head = written(&place, 0);
-    let mode = fs::metadata(place.0.join(&head.segment))
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = fs::metadata(place.0.join(&head.segment)).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
     fs::set_permissions(&place.0, fs::Permissions::from_mode(0o750)).unwrap();
     let refused = open_log(&place.0, |_| {}).unwrap_err();
@@ -242,10 +189,7 @@ fn a_directory_of_somebody_else_is_refused() {
         return;
     }
     let refused = open_log(&place.0, |_| {}).unwrap_err();
-    assert!(
-        matches!(refused, AuditError::Foreign { owner: 65_534, .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, AuditError::Foreign { owner: 65_534, .. }), "{refused}");
 }
 
 #[test]
@@ -258,17 +202,10 @@ fn the_head_moves_with_each_record_and_is_in_the_log() {
     call(&mut log, "two");
     assert_ne!(log.head().head, middle.head);
     log.close().unwrap();
-    assert!(
-        verify_directory(place.fd(), Some(&middle.head))
-            .unwrap()
-            .is_intact()
-    );
+    assert!(verify_directory(place.fd(), Some(&middle.head)).unwrap().is_intact());
     let other = HexDigest::of(b"another log");
     let report = verify_directory(place.fd(), Some(&other)).unwrap();
-    assert_eq!(
-        report.first_bad().map(|f| &f.kind),
-        Some(&FaultKind::HeadMissing { head: other })
-    );
+    assert_eq!(report.first_bad().map(|f| &f.kind), Some(&FaultKind::HeadMissing { head: other }));
 }
 
 #[test]
@@ -277,10 +214,7 @@ fn the_directory_is_made_private() {
     let path = place.0.join("a/b");
     let fd = open_directory(&path).unwrap();
     drop(fd);
-    assert_eq!(
-        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o700
-    );
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     open_log(&path, |_| {}).unwrap().close().unwrap();
 }
 

@@ -6,10 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 fn inputs(entries: impl IntoIterator<Item = Entry>) -> Vec<String> {
-    entries
-        .into_iter()
-        .filter_map(|e| e.row.input.as_str().map(str::to_owned))
-        .collect()
+    entries.into_iter().filter_map(|e| e.row.input.as_str().map(str::to_owned)).collect()
 }
 
 #[test]
@@ -22,10 +19,7 @@ fn a_directory_is_read_in_the_order_of_time() {
     }
     a.close().unwrap();
     drop(b);
-    let all: Vec<Entry> = Reading::directory(place.fd(), Filter::default())
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
+    let all: Vec<Entry> = Reading::directory(place.fd(), Filter::default()).unwrap().map(Result::unwrap).collect();
     assert_eq!(all.len(), 8 + 2 + 40 + 1);
     assert!(all.is_sorted_by(|x, y| x.row.time <= y.row.time));
     let numbers: Vec<String> = inputs(all).split_off(3);
@@ -43,49 +37,15 @@ fn filters_let_through_what_they_name() {
         capability: "net.fetch",
         ..act("", Value::Text("other"))
     };
-    log.single(&Record {
-        act: other,
-        ..Record::default()
-    })
-    .unwrap();
+    log.single(&Record { act: other, ..Record::default() }).unwrap();
     log.close().unwrap();
     let count = |filter: Filter| Reading::directory(place.fd(), filter).unwrap().count();
     assert_eq!(count(Filter::default()), 5);
-    assert_eq!(
-        count(Filter {
-            task: Some("task-1".into()),
-            ..Filter::default()
-        }),
-        2
-    );
-    assert_eq!(
-        count(Filter {
-            task: Some("task".into()),
-            ..Filter::default()
-        }),
-        0
-    );
-    assert_eq!(
-        count(Filter {
-            capability: Some("net.*".into()),
-            ..Filter::default()
-        }),
-        1
-    );
-    assert_eq!(
-        count(Filter {
-            denials_only: true,
-            ..Filter::default()
-        }),
-        1
-    );
-    assert_eq!(
-        count(Filter {
-            since: Some("2999".into()),
-            ..Filter::default()
-        }),
-        0
-    );
+    assert_eq!(count(Filter { task: Some("task-1".into()), ..Filter::default() }), 2);
+    assert_eq!(count(Filter { task: Some("task".into()), ..Filter::default() }), 0);
+    assert_eq!(count(Filter { capability: Some("net.*".into()), ..Filter::default() }), 1);
+    assert_eq!(count(Filter { denials_only: true, ..Filter::default() }), 1);
+    assert_eq!(count(Filter { since: Some("2999".into()), ..Filter::default() }), 0);
 }
 
 #[test]
@@ -113,16 +73,10 @@ fn json_is_passed_through_and_human_is_one_line() {
     let place = Place::new();
     let head = written(&place, 1);
     let lines = place.lines(&head.segment);
-    for (entry, line) in Reading::segment(place.fd(), &head.segment, Filter::default())
-        .unwrap()
-        .zip(lines)
-    {
+    for (entry, line) in Reading::segment(place.fd(), &head.segment, Filter::default()).unwrap().zip(lines) {
         let entry = entry.unwrap();
         assert_eq!(entry.json(), line);
-        assert!(
-            !entry.human().contains('\n')
-                && entry.human().contains(&format!("#{} ", entry.row.seq))
-        );
+        assert!(!entry.human().contains('\n') && entry.human().contains(&format!("#{} ", entry.row.seq)));
     }
 }
 
@@ -136,10 +90,7 @@ fn an_inherited_descriptor_gets_the_same_lines() {
     let head = log.close().unwrap();
     let mut copy = String::new();
     ours.read_to_string(&mut copy).unwrap();
-    assert_eq!(
-        copy,
-        fs::read_to_string(place.0.join(&head.segment)).unwrap()
-    );
+    assert_eq!(copy, fs::read_to_string(place.0.join(&head.segment)).unwrap());
 }
 
 #[test]
@@ -150,25 +101,16 @@ fn a_mirror_that_is_gone_or_full_ends_the_calls_in_bounded_time() {
     let mut log = place.log_with(|config| config.mirror = Some(mirror));
     let ticket = log.begin(&act("t", Value::Null)).unwrap();
     drop(reader);
-    assert!(matches!(
-        log.end(ticket, &EndRecord::default()),
-        Err(AuditError::Sink { .. })
-    ));
+    assert!(matches!(log.end(ticket, &EndRecord::default()), Err(AuditError::Sink { .. })));
     assert!(log.poisoned().is_some());
-    assert!(matches!(
-        log.begin(&act("t", Value::Null)),
-        Err(AuditError::Poisoned { .. })
-    ));
+    assert!(matches!(log.begin(&act("t", Value::Null)), Err(AuditError::Poisoned { .. })));
 
     let (_held, writer) = nix::unistd::pipe().unwrap();
     let mirror = Mirror::descriptor(writer, "fd:3").unwrap();
     let mut log = place.log_with(|config| config.mirror = Some(mirror));
     let start = Instant::now();
     let failed = (0..1000).find_map(|n| log.begin(&act("t", Value::Number(n))).err());
-    assert!(
-        matches!(failed, Some(AuditError::Sink { .. })),
-        "{failed:?}"
-    );
+    assert!(matches!(failed, Some(AuditError::Sink { .. })), "{failed:?}");
     assert!(start.elapsed().as_secs() < 5);
     // What is in the files is sound all the same.
     drop(log);
@@ -188,10 +130,7 @@ fn journald_gets_one_datagram_per_record() {
     for line in place.lines(&head.segment) {
         let count = journal.recv(&mut buffer).unwrap();
         let text = std::str::from_utf8(&buffer[..count]).unwrap();
-        assert_eq!(
-            text,
-            format!("SYSLOG_IDENTIFIER=wasi-warden\nPRIORITY=6\nMESSAGE={line}\n")
-        );
+        assert_eq!(text, format!("SYSLOG_IDENTIFIER=wasi-warden\nPRIORITY=6\nMESSAGE={line}\n"));
     }
     assert!(Mirror::journald(&socket.0.join("none")).is_err());
 }

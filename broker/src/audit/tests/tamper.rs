@@ -50,10 +50,7 @@ fn an_edit_of_any_byte_is_found() {
     let place = Place::new();
     let segment = written(&place, 1).segment;
     let whole = fs::read(place.0.join(&segment)).unwrap();
-    for at in (0..whole.len())
-        .step_by(7)
-        .chain(whole.len() - 80..whole.len())
-    {
+    for at in (0..whole.len()).step_by(7).chain(whole.len() - 80..whole.len()) {
         let mut changed = whole.clone();
         changed[at] ^= 1;
         fs::write(place.0.join(&segment), &changed).unwrap();
@@ -65,14 +62,8 @@ fn an_edit_of_any_byte_is_found() {
 
 #[test]
 fn an_edit_that_is_no_record_any_more_is_found() {
-    assert_eq!(
-        kind_at(after(|lines| lines[3] = "{}".into())),
-        (4, FaultKind::NotARecord)
-    );
-    assert_eq!(
-        kind_at(after(|lines| lines[3] = "x".repeat(100_000))),
-        (4, FaultKind::TooLong)
-    );
+    assert_eq!(kind_at(after(|lines| lines[3] = "{}".into())), (4, FaultKind::NotARecord));
+    assert_eq!(kind_at(after(|lines| lines[3] = "x".repeat(100_000))), (4, FaultKind::TooLong));
 }
 
 #[test]
@@ -85,26 +76,11 @@ fn an_edit_with_a_new_hash_breaks_the_chain_at_the_next() {
 fn removal_is_found_where_the_record_was() {
     for at in 1..9 {
         let fault = after(|lines| drop(lines.remove(at)));
-        assert_eq!(
-            kind_at(fault),
-            (
-                at as u64 + 1,
-                FaultKind::Removed {
-                    first: at as u64,
-                    last: at as u64
-                }
-            )
-        );
+        assert_eq!(kind_at(fault), (at as u64 + 1, FaultKind::Removed { first: at as u64, last: at as u64 }));
     }
     let fault = after(|lines| drop(lines.drain(2..5)));
-    assert_eq!(
-        kind_at(fault),
-        (3, FaultKind::Removed { first: 2, last: 4 })
-    );
-    assert_eq!(
-        kind_at(after(|lines| drop(lines.remove(0)))),
-        (1, FaultKind::Removed { first: 0, last: 0 })
-    );
+    assert_eq!(kind_at(fault), (3, FaultKind::Removed { first: 2, last: 4 }));
+    assert_eq!(kind_at(after(|lines| drop(lines.remove(0)))), (1, FaultKind::Removed { first: 0, last: 0 }));
 }
 
 #[test]
@@ -112,11 +88,7 @@ fn removal_hidden_by_renumbering_is_found() {
     let fault = after(|lines| {
         lines.remove(3);
         for (seq, line) in lines.iter_mut().enumerate().skip(3) {
-            *line = rehashed(
-                line,
-                &format!("{{\"seq\":{},", seq + 1),
-                &format!("{{\"seq\":{seq},"),
-            );
+            *line = rehashed(line, &format!("{{\"seq\":{},", seq + 1), &format!("{{\"seq\":{seq},"));
         }
     });
     assert_eq!(kind_at(fault), (4, FaultKind::Replaced));
@@ -124,10 +96,7 @@ fn removal_hidden_by_renumbering_is_found() {
 
 #[test]
 fn reordering_is_found() {
-    assert_eq!(
-        kind_at(after(|lines| lines.swap(3, 4))),
-        (4, FaultKind::Reordered)
-    );
+    assert_eq!(kind_at(after(|lines| lines.swap(3, 4))), (4, FaultKind::Reordered));
     let moved_up = after(|lines| {
         let line = lines.remove(7);
         lines.insert(2, line);
@@ -142,18 +111,9 @@ fn reordering_is_found() {
 
 #[test]
 fn duplication_is_found() {
-    assert_eq!(
-        kind_at(after(|lines| lines.insert(4, lines[3].clone()))),
-        (5, FaultKind::Duplicated)
-    );
-    assert_eq!(
-        kind_at(after(|lines| lines.insert(7, lines[2].clone()))),
-        (8, FaultKind::Duplicated)
-    );
-    assert_eq!(
-        kind_at(after(|lines| lines.insert(1, lines[0].clone()))),
-        (2, FaultKind::Duplicated)
-    );
+    assert_eq!(kind_at(after(|lines| lines.insert(4, lines[3].clone()))), (5, FaultKind::Duplicated));
+    assert_eq!(kind_at(after(|lines| lines.insert(7, lines[2].clone()))), (8, FaultKind::Duplicated));
+    assert_eq!(kind_at(after(|lines| lines.insert(1, lines[0].clone()))), (2, FaultKind::Duplicated));
 }
 
 #[test]
@@ -165,43 +125,24 @@ fn insertion_is_found() {
     assert_eq!(kind_at(careful), (5, FaultKind::Duplicated));
     let foreign = after(|lines| lines.insert(3, "{\"decision\":\"allow\"}".into()));
     assert_eq!(kind_at(foreign), (4, FaultKind::Inserted));
-    assert_eq!(
-        kind_at(after(|lines| lines.push(lines[3].clone()))),
-        (11, FaultKind::AfterClose)
-    );
+    assert_eq!(kind_at(after(|lines| lines.push(lines[3].clone()))), (11, FaultKind::AfterClose));
 }
 
 #[test]
 fn a_cut_before_the_closing_record_is_found_by_its_count() {
     let fault = after(|lines| drop(lines.drain(7..9)));
-    assert_eq!(
-        kind_at(fault),
-        (8, FaultKind::Removed { first: 7, last: 8 })
-    );
+    assert_eq!(kind_at(fault), (8, FaultKind::Removed { first: 7, last: 8 }));
 }
 
 #[test]
 fn a_renamed_segment_is_found() {
     let place = Place::new();
     let segment = written(&place, 1).segment;
-    let other = format!(
-        "{}0.jsonl",
-        segment
-            .strip_suffix(".jsonl")
-            .and_then(|s| s.get(..s.len() - 1))
-            .unwrap()
-    );
-    let other = if other == segment {
-        segment.replace("0.jsonl", "1.jsonl")
-    } else {
-        other
-    };
+    let other = format!("{}0.jsonl", segment.strip_suffix(".jsonl").and_then(|s| s.get(..s.len() - 1)).unwrap());
+    let other = if other == segment { segment.replace("0.jsonl", "1.jsonl") } else { other };
     fs::rename(place.0.join(&segment), place.0.join(&other)).unwrap();
     let report = place.verify();
-    assert_eq!(
-        report.first_bad().map(|f| f.kind.clone()),
-        Some(FaultKind::Renamed { recorded: segment })
-    );
+    assert_eq!(report.first_bad().map(|f| f.kind.clone()), Some(FaultKind::Renamed { recorded: segment }));
 }
 
 #[test]
@@ -212,16 +153,10 @@ fn a_link_or_a_pipe_in_a_segments_place_is_refused_and_does_not_hang() {
     let elsewhere = Place::new();
     fs::rename(&path, elsewhere.0.join("kept")).unwrap();
     std::os::unix::fs::symlink(elsewhere.0.join("kept"), &path).unwrap();
-    assert!(matches!(
-        place.verify().first_bad().map(|f| &f.kind),
-        Some(FaultKind::Unreadable { .. })
-    ));
+    assert!(matches!(place.verify().first_bad().map(|f| &f.kind), Some(FaultKind::Unreadable { .. })));
     fs::remove_file(&path).unwrap();
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert!(matches!(
-        place.verify().first_bad().map(|f| &f.kind),
-        Some(FaultKind::Unreadable { .. })
-    ));
+    assert!(matches!(place.verify().first_bad().map(|f| &f.kind), Some(FaultKind::Unreadable { .. })));
     // The writer is not held up by it either.
     place.log().close().unwrap();
 }

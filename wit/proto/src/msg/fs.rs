@@ -5,7 +5,9 @@
 
 use crate::blob::Body;
 use crate::bounded::{Bytes, List, Text};
-use crate::limits::{ENTRIES_PER_REPLY_MAX, INLINE_MAX_BYTES, NAME_MAX_BYTES, PATH_MAX_BYTES, PATH_RULES_MAX, WORKSPACES_MAX};
+use crate::limits::{
+    ENTRIES_PER_REPLY_MAX, INLINE_MAX_BYTES, NAME_MAX_BYTES, PATH_MAX_BYTES, PATH_RULES_MAX, WORKSPACES_MAX,
+};
 use bincode::{Decode, Encode};
 
 /// A path, bytes of PATH_MAX at most.
