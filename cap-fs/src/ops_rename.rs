@@ -1,0 +1,103 @@
+//! Renaming.
+//!
+//! Runs in cap-fs, locked. Both parents are opened and judged, both names are judged, and neither last component is
+//! followed. A directory does not move while its old or its new name decides what is denied beneath it. One that moves
+//! into another workspace comes under other rules, so all beneath it is judged by both (T-02). Rules that begin with `**/`
+//! hold under any name, so within a workspace a directory may move with denied files inside: they stay denied.
+
+use crate::errors::{OpError, shown};
+use crate::files::Files;
+use crate::ops_file::within;
+use crate::ops_remove::{begin, present};
+use crate::paths::{self, RelPath};
+use crate::pulse::Pulse;
+use crate::rules::Want;
+use crate::spot::{Parent, Spot, World};
+use crate::walk::{Level, Step};
+use nix::fcntl::{AtFlags, RenameFlags, renameat2};
+use nix::sys::stat::{FileStat, SFlag, fstatat};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use warden_proto::msg::fs::{FsReply, HelperTarget};
+
+impl Files {
+    /// `fs.rename`, replacing a file at the new name.
+    pub fn rename(&mut self, target: &HelperTarget, to: &HelperTarget, pulse: &mut dyn Pulse) -> Result<FsReply, OpError> {
+        let from = self.world.spot(&self.handles, target)?;
+        let to = self.world.spot(&self.handles, to)?;
+        let (old, stat) = present(&from)?;
+        let new = to.parent(Want::Change)?;
+        let replaced = new.entry(&to.shown)?;
+        for (spot, stat) in [(&from, Some(&stat)), (&to, replaced.as_ref())] {
+            if let Some(stat) = stat {
+                // The name is what goes; a file that is denied under another name keeps the ones it has.
+                self.links.allow(&self.world, spot.tree, stat, Want::Change, &spot.shown)?;
+            }
+        }
+        let is_dir = |stat: &FileStat| paths::kind(stat) == SFlag::S_IFDIR;
+        if is_dir(&stat) {
+            from.tree.allow_move(&old.path, &from.shown)?;
+        }
+        if is_dir(&stat) || replaced.as_ref().is_some_and(is_dir) {
+            to.tree.allow_move(&new.path, &to.shown)?;
+        }
+        if from.index != to.index {
+            if is_dir(&stat) {
+                judge_beneath(&self.world, (&from, &old), (&to, &new), pulse)?;
+            } else {
+                within(paths::size(&stat), to.tree.max_file_bytes, &to.shown)?;
+            }
+        }
+        renameat2(&old.fd, old.os_name(), &new.fd, new.os_name(), RenameFlags::empty())
+            .map_err(OpError::system("rename", &from.shown))?;
+        Ok(FsReply::Done)
+    }
+}
+
+/// Judges all beneath a directory by the rules of where it is and of where it will be.
+fn judge_beneath(
+    world: &World,
+    (from, old): (&Spot<'_>, &Parent),
+    (to, new): (&Spot<'_>, &Parent),
+    pulse: &mut dyn Pulse,
+) -> Result<(), OpError> {
+    // A second view of the same spot, with the world's lifetime, for the walk.
+    let tree = world.trees.get(from.index).ok_or_else(|| OpError::NotFound("there is no such workspace".to_owned()))?;
+    let mut walk = begin(world, from, old)?;
+    while let Some(step) = walk.next(pulse)? {
+        let Some(level) = walk.here() else { continue };
+        let path = match &step {
+            Step::Found { name } => {
+                judge_length(to, level, name)?;
+                level.path.join(name)
+            }
+            Step::Entered => level.path.clone(),
+            Step::Left { .. } => continue,
+        };
+        let text = shown(&tree.label, path.as_bytes());
+        tree.allow(&path, Want::Change, &text)?;
+        let moved = moved(&path, &old.path, &new.path);
+        to.tree.allow(&moved, Want::Change, &text)?;
+        if step == Step::Entered {
+            tree.allow_move(&path, &text)?;
+            to.tree.allow_move(&moved, &text)?;
+        }
+    }
+    Ok(())
+}
+
+/// T-06: a file does not come to a workspace where it could not have been written.
+fn judge_length(to: &Spot<'_>, level: &Level, name: &[u8]) -> Result<(), OpError> {
+    let text = shown(&to.tree.label, name);
+    let stat = fstatat(level, OsStr::from_bytes(name), AtFlags::AT_SYMLINK_NOFOLLOW);
+    let stat = stat.map_err(OpError::system("look at", &text))?;
+    if paths::kind(&stat) != SFlag::S_IFREG {
+        return Ok(());
+    }
+    within(paths::size(&stat), to.tree.max_file_bytes, &text)
+}
+
+/// Where `path`, which lies beneath `old`, will lie when `old` is `new`.
+fn moved(path: &RelPath, old: &RelPath, new: &RelPath) -> RelPath {
+    path.names().skip(old.names().count()).fold(new.clone(), |path, name| path.join(name))
+}

@@ -1,0 +1,35 @@
+//! When a long operation has to stop.
+//!
+//! Runs in cap-fs. Walks and hashes call [`Pulse::beat`] for every entry or block; it answers with an error once the time
+//! is up or the broker has cancelled the call (T-06).
+
+use crate::errors::OpError;
+use std::time::{Duration, Instant};
+
+/// Whether to go on.
+pub trait Pulse {
+    /// Called between any two pieces of work.
+    fn beat(&mut self) -> Result<(), OpError>;
+}
+
+/// A pulse that stops at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Timer {
+    until: Instant,
+}
+
+impl Timer {
+    /// From now.
+    pub fn lasting(time: Duration) -> Self {
+        Self { until: Instant::now() + time }
+    }
+}
+
+impl Pulse for Timer {
+    fn beat(&mut self) -> Result<(), OpError> {
+        if Instant::now() >= self.until {
+            return Err(OpError::Stopped("it took too long and was stopped".to_owned()));
+        }
+        Ok(())
+    }
+}
