@@ -114,3 +114,6 @@ fn regular(spot: &Spot<'_>, opened: &Opened) -> Result<(), OpError> {
 fn unless(met: bool, detail: impl FnOnce() -> String) -> Verdict {
     (met, if met { String::new() } else { detail() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,3 +158,6 @@ fn passable(error: &OpError) -> bool {
     matches!(error.errno(), Some(Errno::ENOENT | Errno::EACCES | Errno::EPERM | Errno::ENOTDIR | Errno::ELOOP))
         || matches!(error, OpError::Denied { .. })
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,8 @@ mod check;
 mod content;
 mod errors;
 mod files;
+#[cfg(test)]
+mod fixture;
 mod glob;
 mod handles;
 mod life;

@@ -139,3 +139,6 @@ fn may_write(stat: &FileStat) -> bool {
     };
     stat.st_mode & bit.bits() != 0
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,3 +211,6 @@ pub fn undo(parent: &Parent, made: &FileStat, how: UnlinkatFlags) {
 fn is_missing(error: &OpError) -> bool {
     error.errno() == Some(Errno::ENOENT) || matches!(error, OpError::NotFound(_))
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,3 +93,6 @@ fn writable(file: &mut OpenFile) -> Result<&mut OpenFile, OpError> {
     }
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,3 +99,6 @@ fn is_visible(spot: &Spot<'_>, standing: &Standing, dir: &RelPath, name: &[u8]) 
     let path = dir.join(name);
     spot.tree.allow_at(&standing, &path, Want::See, &shown(&spot.tree.label, path.as_bytes())).is_ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,3 +120,6 @@ fn below(spot: &Spot<'_>, level: &Level, name: &[u8]) -> String {
 fn remove(dir: BorrowedFd<'_>, name: &[u8], how: UnlinkatFlags, shown: &str) -> Result<(), OpError> {
     unlinkat(dir, OsStr::from_bytes(name), how).map_err(OpError::system("remove", shown))
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,3 +101,6 @@ fn judge_length(to: &Spot<'_>, level: &Level, name: &[u8]) -> Result<(), OpError
 fn moved(path: &RelPath, old: &RelPath, new: &RelPath) -> RelPath {
     path.names().skip(old.names().count()).fold(new.clone(), |path, name| path.join(name))
 }
+
+#[cfg(test)]
+mod tests;

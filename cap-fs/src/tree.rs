@@ -218,3 +218,6 @@ fn swapped_case(name: &[u8]) -> Vec<u8> {
         Err(_) => name.iter().map(|b| if b.is_ascii_lowercase() { b.to_ascii_uppercase() } else { b.to_ascii_lowercase() }).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;
