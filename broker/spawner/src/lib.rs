@@ -10,6 +10,7 @@ pub mod birth;
 pub mod broker_jail;
 mod child;
 mod children;
+pub mod probe;
 mod serve;
 mod template;
 mod workspaces;

@@ -17,7 +17,7 @@ const POLL_MAX_RECORDS: usize = 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     pub task: Option<String>,
-    /// A whole name, or its beginning followed by `*`.
+    /// A name, or a pattern: `*` stands for any characters.
     pub capability: Option<String>,
     /// Denied and rejected records only.
     pub denials_only: bool,
@@ -27,11 +27,8 @@ pub struct Filter {
 
 impl Filter {
     fn passes(&self, row: &Row) -> bool {
-        let capability = match self.capability.as_deref().map(|wanted| (wanted, wanted.strip_suffix('*'))) {
-            None => true,
-            Some((_, Some(beginning))) => row.capability.starts_with(beginning),
-            Some((whole, None)) => row.capability == whole,
-        };
+        let capability =
+            self.capability.as_ref().is_none_or(|pattern| warden_policy::pattern_matches(pattern, &row.capability));
         let denied = matches!(row.decision.as_deref(), Some("deny" | "rejected"));
         capability
             && (denied || !self.denials_only)

@@ -5,7 +5,7 @@ use crate::failure::{Class, Failure};
 use crate::places::{CEILING, Places};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use warden_policy::{Effective, Format, Policy};
+use warden_policy::{Effective, EffectiveCommand, Format, Policy};
 
 /// Layers that were read and put together.
 pub struct Layers {
@@ -40,17 +40,23 @@ pub fn read_policy(file: &Deciding) -> Result<Policy, Failure> {
 /// Workspaces by where they lead, commands by the file they name: what is compared is what will be used.
 pub fn resolve(policy: &mut Policy) -> Result<(), Failure> {
     let file = policy.file.clone();
-    policy.resolve_workspaces(|path| {
+    resolve_with(policy, |path| {
         path.canonicalize()
             .map_err(|e| Failure::usage(format!("{file}: workspace {} cannot be used: {e}", path.display())))
-    })?;
+    })
+}
+
+/// The same with other words for a workspace that cannot be used.
+pub fn resolve_with(policy: &mut Policy, folder: impl FnMut(&Path) -> Result<PathBuf, Failure>) -> Result<(), Failure> {
+    policy.resolve_workspaces(folder)?;
     policy.pin_commands(|name| {
         ["/usr/bin", "/bin"].iter().map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
     });
     Ok(())
 }
 
-fn open_optional(what: &'static str, path: &Path, roots: bool) -> Result<Option<Deciding>, Failure> {
+/// A file that need not be there.
+pub fn open_optional(what: &'static str, path: &Path, roots: bool) -> Result<Option<Deciding>, Failure> {
     let opened = if roots { Deciding::open_roots(what, path) } else { Deciding::open(what, path, caller()) };
     match opened {
         Ok(file) => Ok(Some(file)),
@@ -85,25 +91,24 @@ pub fn read(user: UserLayer, request: Option<Policy>) -> Result<Layers, Failure>
 
 /// Opens and checks the program of every command.
 pub fn open_programs(policy: &Effective) -> Result<Vec<Deciding>, Failure> {
-    let mut programs = Vec::new();
-    for command in policy.commands() {
-        let file = Deciding::open("the program", &command.path, caller()).map_err(|e| match e {
-            DecidingError::Missing { .. } => {
-                Failure::usage(format!("{}: command `{}`: {e}", command.rule, command.name))
-            }
-            other => other.into(),
-        })?;
-        if let Some(pin) = &command.sha256 {
-            let found = crate::cache::hex(&Sha256::digest(file.bytes()?));
-            if found != *pin {
-                return Err(Failure::usage(format!(
-                    "{}: {} has SHA-256 {found}, and the policy pins {pin}",
-                    command.rule,
-                    command.path.display()
-                )));
-            }
+    policy.commands().iter().map(open_program).collect()
+}
+
+/// Opens the program of one command and compares it with its pin.
+pub fn open_program(command: &EffectiveCommand) -> Result<Deciding, Failure> {
+    let file = Deciding::open("the program", &command.path, caller()).map_err(|e| match e {
+        DecidingError::Missing { .. } => Failure::usage(format!("{}: command `{}`: {e}", command.rule, command.name)),
+        other => other.into(),
+    })?;
+    if let Some(pin) = &command.sha256 {
+        let found = crate::cache::hex(&Sha256::digest(file.bytes()?));
+        if found != *pin {
+            return Err(Failure::usage(format!(
+                "{}: {} has SHA-256 {found}, and the policy pins {pin}",
+                command.rule,
+                command.path.display()
+            )));
         }
-        programs.push(file);
     }
-    Ok(programs)
+    Ok(file)
 }

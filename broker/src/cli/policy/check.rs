@@ -1,0 +1,262 @@
+//! `warden policy check`: what a policy grants, in short, and what about it is doubtful on this host.
+
+use super::reading::{self, Reading};
+use crate::cli::Answer;
+use crate::cli::layers::open_program;
+use crate::deciding::Deciding;
+use crate::failure::Failure;
+use crate::progress::one_line;
+use nix::sys::stat::stat;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use warden_policy::units::{format_duration, format_size};
+use warden_policy::{Access, Effective, EffectiveCommand, Feature, LimitKey, LimitUnit, Llm, RuleKind};
+
+/// Longest line, characters.
+const LINE_MAX_CHARS: usize = 300;
+
+/// Checks the policy of `file`, or the caller's own layers.
+pub fn run(file: Option<PathBuf>) -> Result<Answer, Failure> {
+    let Reading { policy, files, mut warnings } = reading::read(file.as_deref())?;
+    if policy.layer_files().is_empty() {
+        return Err(super::no_policy());
+    }
+    let programs = programs(&policy, &mut warnings)?;
+    outside_workspaces(&policy, files.iter().chain(&programs))?;
+    doubts(&policy, &mut warnings);
+    Ok(Answer { json: to_json(&policy, &warnings), text: to_text(&policy), note: notes(&warnings), status: 0 })
+}
+
+/// Opens what is there: a program that others can change is an error, one that is absent is not.
+fn programs(policy: &Effective, warnings: &mut Vec<String>) -> Result<Vec<Deciding>, Failure> {
+    let mut programs = Vec::new();
+    for command in policy.commands() {
+        if command.path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+            warnings.push(format!(
+                "{}: {} does not exist; until it does, no task starts under this policy",
+                command.rule,
+                command.path.display()
+            ));
+        } else {
+            programs.push(open_program(command)?);
+        }
+    }
+    Ok(programs)
+}
+
+/// T-10: nothing that decides may lie where a task can write; a run would refuse it, so a check must.
+fn outside_workspaces<'a>(policy: &Effective, files: impl Iterator<Item = &'a Deciding>) -> Result<(), Failure> {
+    let writable: Vec<(String, (u64, u64))> = policy
+        .workspaces()
+        .iter()
+        .filter(|workspace| workspace.access == Access::ReadWrite)
+        .filter_map(|workspace| {
+            let facts = stat(&workspace.path).ok()?;
+            Some((workspace.label.clone(), (facts.st_dev, facts.st_ino)))
+        })
+        .collect();
+    for file in files {
+        file.outside(&writable)?;
+    }
+    Ok(())
+}
+
+/// What is allowed and should be known, and what is asked for and not given.
+fn doubts(policy: &Effective, warnings: &mut Vec<String>) {
+    for (index, command) in policy.commands().iter().enumerate() {
+        let reasons = policy.door_needed(index).unwrap_or_default();
+        let first = reasons.first().map(|each| format!("{} ({})", each.reason, each.rule));
+        match (command.unchecked, first) {
+            (true, Some(why)) => warnings.push(format!(
+                "{}: unchecked = true, so it runs without what the policy says of files: {why}",
+                command.rule
+            )),
+            (true, None) => {
+                warnings.push(format!("{}: unchecked = true is not needed here; leave it out", command.rule));
+            }
+            (false, Some(why)) => warnings.push(format!(
+                "{}: will be denied: {why} cannot be enforced on commands by this version; \
+                 `unchecked = true` runs it without",
+                command.rule
+            )),
+            (false, None) => {}
+        }
+        if !command.network.is_empty() {
+            warnings.push(format!("{}: network: this version gives a command no network", command.rule));
+        }
+        if policy.argv_shapes(index).is_empty() {
+            warnings.push(format!("{}: no `args`, so it may be run without arguments only", command.rule));
+        }
+    }
+    for workspace in policy.workspaces().iter().filter(|each| each.path == Path::new("/")) {
+        warnings.push(format!("{}: the whole file system is a workspace", workspace.rule));
+    }
+    unused(policy, warnings);
+}
+
+/// A grant that nothing serves must not look like one.
+fn unused(policy: &Effective, warnings: &mut Vec<String>) {
+    let sections = [
+        ("[[net.allow]]", !policy.net().is_empty()),
+        ("[browser]", policy.browser().is_some()),
+        ("[input]", policy.input().is_some_and(|input| input.enabled)),
+        ("[tools]", policy.tools().is_some()),
+        ("[[secret]]", !policy.secrets().is_empty()),
+    ];
+    for (section, _) in sections.iter().filter(|(_, stated)| *stated) {
+        warnings.push(format!("{section}: this version grants nothing by it"));
+    }
+    if let Some(Llm::Endpoint { .. }) = policy.llm() {
+        warnings.push("[llm]: this version answers from recordings only (provider = \"replay\")".to_owned());
+    }
+    if !policy.approval_settings().ask.is_empty() {
+        warnings.push("[approval] ask: this version cannot ask, so what is named there is denied".to_owned());
+    }
+    let isolation = policy.isolation();
+    for (key, wanted) in [("namespaces", isolation.namespaces), ("cgroups", isolation.cgroups)] {
+        if wanted == Feature::Require {
+            warnings.push(format!("[isolation] {key} = \"require\": this version uses none, so no task starts"));
+        }
+    }
+    if isolation.allow_root {
+        warnings.push("[isolation] allow_root: a task that root starts may run as root".to_owned());
+    }
+}
+
+fn notes(warnings: &[String]) -> String {
+    warnings.iter().map(|each| format!("warning: {}\n", one_line(each, LINE_MAX_CHARS))).collect()
+}
+
+fn to_json(policy: &Effective, warnings: &[String]) -> Value {
+    let whole = policy.to_json();
+    json!({
+        "schema": "warden.policy-check/1",
+        "ok": true,
+        "policy_hash": policy.hash(),
+        "layers": whole.get("layers"),
+        "granted": granted(policy),
+        "warnings": warnings,
+    })
+}
+
+/// The summary's lines, each a kind and its words.
+fn granted(policy: &Effective) -> Value {
+    let lines = lines(policy);
+    lines.into_iter().map(|(kind, text)| json!({"kind": kind, "grant": text})).collect()
+}
+
+fn to_text(policy: &Effective) -> String {
+    let mut text = String::from("the policy is right\n");
+    for (layer, file) in policy.layer_files() {
+        text.push_str(&format!("{:<10} {}\n", layer.name(), one_line(file, LINE_MAX_CHARS)));
+    }
+    for (kind, line) in lines(policy) {
+        text.push_str(&format!("{kind:<10} {}\n", one_line(&line, LINE_MAX_CHARS)));
+    }
+    text.push_str(&format!("{:<10} {}\n", "hash", policy.hash()));
+    text
+}
+
+fn lines(policy: &Effective) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    for (index, workspace) in policy.workspaces().iter().enumerate() {
+        let rules = policy.workspace_rules(index);
+        let denied = rules.iter().filter(|rule| rule.kind == RuleKind::Deny).count();
+        let kept = rules.iter().filter(|rule| rule.kind == RuleKind::DenyWrite).count();
+        lines.push((
+            "files",
+            format!(
+                "{}: {} {}, {denied} deny and {kept} deny_write rules, files up to {}",
+                workspace.label,
+                workspace.path.display(),
+                workspace.access.name(),
+                format_size(workspace.max_file_bytes)
+            ),
+        ));
+    }
+    for (index, command) in policy.commands().iter().enumerate() {
+        lines.push(("command", command_line(policy, index, command)));
+    }
+    match policy.llm() {
+        None => {}
+        Some(Llm::Replay { file }) => lines.push(("model", format!("answers of the recording {}", file.display()))),
+        Some(Llm::Endpoint { provider, base_url, model, .. }) => {
+            lines.push(("model", format!("{model} at {base_url} ({})", provider.name())));
+        }
+    }
+    if lines.is_empty() {
+        lines.push(("nothing", "no file, no command, no model: a task can only compute".to_owned()));
+    }
+    lines.push(("limits", limits(policy)));
+    lines
+}
+
+fn command_line(policy: &Effective, index: usize, command: &EffectiveCommand) -> String {
+    let shapes = policy.argv_shapes(index).len();
+    let place = command.cwd.and_then(|at| policy.workspaces().get(at)).map_or("/", |each| each.label.as_str());
+    let mut line = format!(
+        "{}: {}, {shapes} argv shapes, in {place}, up to {}",
+        command.name,
+        command.path.display(),
+        format_duration(command.timeout)
+    );
+    for (said, stated) in [
+        (", pinned", command.sha256.is_some()),
+        (", may run programs of the workspace", command.exec_workspace),
+        (", UNCHECKED", command.unchecked),
+    ] {
+        if stated {
+            line.push_str(said);
+        }
+    }
+    line
+}
+
+fn limits(policy: &Effective) -> String {
+    let says = |key: LimitKey| {
+        let value = policy.limits().get(key)?;
+        let shown = match key.unit() {
+            LimitUnit::Count => value.to_string(),
+            LimitUnit::Bytes => format_size(value),
+            LimitUnit::Milliseconds => format_duration(std::time::Duration::from_millis(value)),
+        };
+        Some(format!("{} {shown}", key.name()))
+    };
+    LimitKey::ALL.into_iter().filter_map(says).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use warden_policy::{Format, Policy};
+
+    fn warned(text: &str) -> String {
+        let policy = Policy::parse(text, Format::Toml, "test.toml", Path::new("/")).unwrap();
+        let policy = Effective::combine(None, Some(policy), None).unwrap();
+        let mut warnings = Vec::new();
+        doubts(&policy, &mut warnings);
+        warnings.join("\n")
+    }
+
+    const COMMAND: &str =
+        "version = 1\n[[proc.command]]\nname = \"true\"\npath = \"/usr/bin/true\"\nargs = [[\"**\"]]\n";
+
+    #[test]
+    fn an_unchecked_command_is_warned_of_and_a_plain_one_is_not() {
+        let workspace = "[[fs.workspace]]\nlabel = \"repo\"\npath = \"/srv\"\naccess = \"read-write\"\n";
+        assert_eq!(warned(COMMAND), "");
+        let unchecked = warned(&format!("{COMMAND}unchecked = true\n{workspace}"));
+        assert!(unchecked.contains("unchecked = true, so it runs without"), "{unchecked}");
+        let refused = warned(&format!("{COMMAND}{workspace}"));
+        assert!(refused.contains("will be denied"), "{refused}");
+    }
+
+    #[test]
+    fn a_section_that_grants_nothing_is_named_and_its_absence_is_not() {
+        let net = warned("version = 1\n[[net.allow]]\nhost = \"example.com\"\n");
+        assert!(net.contains("[[net.allow]]"), "{net}");
+        assert_eq!(warned("version = 1\n"), "");
+        let ask = warned("version = 1\n[approval]\nask = [\"proc.spawn\"]\n");
+        assert!(ask.contains("denied"), "{ask}");
+    }
+}

@@ -1,0 +1,67 @@
+//! Layers read by somebody who wants to see them, not to run under them: what is absent on this host is a warning.
+//!
+//! What is wrong with a policy's text, or dangerous (others can change it, a layer is wider than its ceiling), is an error
+//! here as in a run (T-10). That a folder or a program is not there changes nothing about what the policy says.
+
+use super::super::layers::{open_optional, resolve_with};
+use crate::deciding::Deciding;
+use crate::failure::Failure;
+use crate::places::{CEILING, Places};
+use std::path::{Path, PathBuf};
+use warden_policy::{Effective, Format, Policy};
+
+/// Layers that were read.
+pub struct Reading {
+    /// The whole.
+    pub policy: Effective,
+    /// The files it came from.
+    pub files: Vec<Deciding>,
+    /// Workspaces that cannot be used now, in words.
+    pub warnings: Vec<String>,
+}
+
+/// The ceiling and `named`, or the caller's own policy.
+pub fn read(named: Option<&Path>) -> Result<Reading, Failure> {
+    let caller = nix::unistd::getuid().as_raw();
+    let (mut files, mut warnings) = (Vec::new(), Vec::new());
+    let mut take = |file: Option<Deciding>| -> Result<Option<Policy>, Failure> {
+        let Some(file) = file else { return Ok(None) };
+        let policy = parse(&file, &mut warnings)?;
+        files.push(file);
+        Ok(Some(policy))
+    };
+    let system = take(open_optional("the system's policy", Path::new(CEILING), true)?)?;
+    let own = Places::of_caller().policy;
+    let user = match named {
+        // The ceiling checked by name is still the ceiling.
+        Some(path) if system.is_some() && same_file(path, Path::new(CEILING)) => None,
+        Some(path) => take(Some(Deciding::open("policy", path, caller)?))?,
+        None if own == Path::new(CEILING) => None,
+        None => take(open_optional("policy", &own, false)?)?,
+    };
+    let policy = Effective::combine(system, user, None)
+        .map_err(|e| Failure::new(crate::failure::Class::Denied, e.to_string()))?;
+    Ok(Reading { policy, files, warnings })
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+fn parse(file: &Deciding, warnings: &mut Vec<String>) -> Result<Policy, Failure> {
+    let name = file.path.display().to_string();
+    let mut policy = Policy::parse(&file.text()?, Format::of_file_name(&name), &name, file.folder())
+        .map_err(|e| Failure::usage(e.to_string()))?;
+    resolve_with(&mut policy, |path| {
+        let found = path.canonicalize();
+        match &found {
+            Ok(folder) if folder.is_dir() => {}
+            Ok(_) => warnings.push(format!("{name}: workspace {} is no folder", path.display())),
+            Err(e) => warnings.push(format!("{name}: workspace {} cannot be used: {e}", path.display())),
+        }
+        Ok::<PathBuf, Failure>(found.unwrap_or_else(|_| path.to_owned()))
+    })?;
+    // A bare name that nothing answers: the place where it would be looked for stands for it, and is reported missing.
+    policy.pin_commands(|name| Some(Path::new("/usr/bin").join(name)));
+    Ok(policy)
+}
