@@ -1,0 +1,38 @@
+//! Medians and rows.
+
+use std::time::Duration;
+
+/// Durations of many rounds.
+pub struct Samples(Vec<Duration>);
+
+impl Samples {
+    /// Takes and sorts them.
+    pub fn new(mut all: Vec<Duration>) -> Self {
+        all.sort();
+        Self(all)
+    }
+
+    /// The value that `percent` of the rounds stayed below.
+    pub fn percentile(&self, percent: usize) -> Duration {
+        let at = self.0.len().saturating_sub(1).saturating_mul(percent) / 100;
+        self.0.get(at).copied().unwrap_or_default()
+    }
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+/// Prints one comparison.
+pub fn row(name: &str, floor: &Samples, ours: &Samples, goal: f64) {
+    let (low, high) = (micros(floor.percentile(50)), micros(ours.percentile(50)));
+    let ratio = if low > 0.0 { high / low } else { f64::NAN };
+    let verdict = if ratio <= goal { "" } else { "  MISSED" };
+    println!("{name:<44} {low:>8.1}us {high:>8.1}us {ratio:>6.2}x {:>8}x{verdict}", format!("<={goal}"));
+    println!(
+        "{:<44} {:>8.1}us {:>8.1}us",
+        "  p95",
+        micros(floor.percentile(95)),
+        micros(ours.percentile(95))
+    );
+}
