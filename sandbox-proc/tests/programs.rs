@@ -8,7 +8,7 @@ use warden_proto::msg::proc::EnvVar;
 use warden_proto::msg::worker::{End, GuestKind, WorkerSetup};
 use warden_proto::{List, Text};
 
-const HELLO: &str = r#"(module
+const HELLO_300: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
   (memory (export "memory") 1)
@@ -21,7 +21,7 @@ const HELLO: &str = r#"(module
 
 #[test]
 fn hello_reaches_both_outputs_and_keeps_its_whole_status() {
-    let ran = Template::start().run_wat(HELLO);
+    let ran = Template::start().run_wat(HELLO_300);
     assert_eq!((ran.stdout.as_slice(), ran.stderr.as_slice()), (&b"hello\n"[..], &b"hello\n"[..]));
     assert_eq!(ran.end(), &End::Exited { code: 300 });
     assert_eq!(ran.finish.memory_peak_bytes, 65536);
@@ -177,7 +177,7 @@ fn wild_pointers_are_faults_of_the_guest_alone() {
 #[test]
 fn garbage_and_cut_code_is_invalid_and_kills_nobody() {
     let template = Template::start();
-    let code = compile(HELLO.as_bytes(), false).unwrap();
+    let code = compile(HELLO_300.as_bytes(), false).unwrap();
     let mut wrong_version = code.clone();
     for byte in &mut wrong_version[code.len() / 2..] {
         *byte ^= 0x55;
@@ -202,8 +202,8 @@ fn the_compiler_names_what_is_wrong() {
         let finish = compile(bytes, false).unwrap_err();
         assert!(matches!(&finish.end, End::Invalid { message } if message.contains(why)), "{why}: {finish:?}");
     }
-    assert!(matches!(compile_within(HELLO.as_bytes(), false, 100).unwrap_err().end, End::Invalid { .. }));
-    assert!(compile(HELLO.as_bytes(), false).is_ok());
+    assert!(matches!(compile_within(HELLO_300.as_bytes(), false, 100).unwrap_err().end, End::Invalid { .. }));
+    assert!(compile(HELLO_300.as_bytes(), false).is_ok());
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 #![allow(dead_code)]
 
+pub mod guests;
+
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
@@ -24,6 +26,17 @@ use warden_proto::msg::worker::{
 use warden_proto::{Frame, FrameSocket, Kind, List, SocketError, Text, codec, socket};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Writes a line and ends with 3.
+pub const HELLO: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\10\00\00\00\06\00\00\00")
+  (data (i32.const 16) "hello\n")
+  (func (export "_start")
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32)))
+    (call $exit (i32.const 3))))"#;
 
 /// A running template; `ask` serialises the tests of one process.
 pub struct Template {
