@@ -32,8 +32,14 @@ pub enum GlobError {
 enum Component {
     /// `**`
     AnyDepth,
-    Literal { exact: Vec<u8>, folded: Vec<u8> },
-    Pattern { exact: GlobMatcher, folded: GlobMatcher },
+    Literal {
+        exact: Vec<u8>,
+        folded: Vec<u8>,
+    },
+    Pattern {
+        exact: GlobMatcher,
+        folded: GlobMatcher,
+    },
 }
 
 /// Whether names compare with case.

@@ -119,6 +119,7 @@ fn prepare(link: &mut FrameSocket) -> Result<Prepared, FsLifeError> {
     for (number, workspace) in (INHERITED_FD..).zip(setup.workspaces.into_vec()) {
         trees.push(tree(number, workspace)?);
     }
+    crate::check::settle_regex();
     let own = OwnPaths::open().map_err(FsLifeError::OwnPaths)?;
     // T-11: whatever else was inherited is closed; nobody in this process owns it.
     let mut keep = vec![0, 1, 2, link.as_raw_fd(), own.as_fd().as_raw_fd()];
@@ -129,7 +130,7 @@ fn prepare(link: &mut FrameSocket) -> Result<Prepared, FsLifeError> {
 }
 
 fn receive_setup(link: &mut FrameSocket) -> Result<FsSetup, FsLifeError> {
-    let frame = link.receive(1, Some(Instant::now() + HELLO_DEADLINE))?;
+    let frame = link.receive(1, Instant::now().checked_add(HELLO_DEADLINE))?;
     if frame.kind != Kind::Setup {
         return Err(FsLifeError::Setup);
     }
@@ -141,7 +142,10 @@ fn receive_setup(link: &mut FrameSocket) -> Result<FsSetup, FsLifeError> {
     let stat = paths::facts(&document).map_err(|_| FsLifeError::Setup)?;
     let len = usize::try_from(setup.document_len).map_err(|_| FsLifeError::Setup)?;
     // T-05: its size is asked of the descriptor before anything is allocated, and must be what was said.
-    if paths::kind(&stat) != SFlag::S_IFREG || paths::size(&stat) != u64::from(setup.document_len) || len > SETUP_MAX_BYTES {
+    if paths::kind(&stat) != SFlag::S_IFREG
+        || paths::size(&stat) != u64::from(setup.document_len)
+        || len > SETUP_MAX_BYTES
+    {
         return Err(FsLifeError::Setup);
     }
     let mut timer = crate::pulse::Timer::lasting(HELLO_DEADLINE);

@@ -110,7 +110,14 @@ impl DeniedInodes {
     }
 
     /// Whether this may be done with a file, as far as its other names say.
-    pub fn allow(&mut self, world: &World, tree: &Tree, stat: &FileStat, want: Want, shown: &str) -> Result<(), OpError> {
+    pub fn allow(
+        &mut self,
+        world: &World,
+        tree: &Tree,
+        stat: &FileStat,
+        want: Want,
+        shown: &str,
+    ) -> Result<(), OpError> {
         if stat.st_nlink <= 1 || paths::kind(stat) != SFlag::S_IFREG {
             return Ok(());
         }

@@ -13,11 +13,11 @@ use crate::rules::{Standing, Want};
 use crate::spot::Spot;
 use crate::tree::Opened;
 use crate::walk::read_names;
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::fstatat;
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use warden_proto::List;
 use warden_proto::limits::{ENTRIES_PER_REPLY_MAX, INLINE_MAX_BYTES};
@@ -43,11 +43,10 @@ impl Files {
         let opened = spot.open(OFlag::O_RDONLY | OFlag::O_DIRECTORY, Want::See)?;
         let inode = (opened.stat.st_dev, opened.stat.st_ino);
         let path = opened.path.clone();
-        let fd = opened.fd.try_clone().map_err(|_| OpError::system("list", &spot.shown)(Errno::EMFILE))?;
         let kept = self.listing.take().filter(|kept| after > 0 && kept.inode == inode && kept.path == path);
         let listing = match kept {
             Some(listing) => listing,
-            None => Listing { inode, path, names: visible_names(&spot, opened, pulse)? },
+            None => Listing { inode, path, names: visible_names(&spot, &opened, pulse)? },
         };
         let from = usize::try_from(after).unwrap_or(usize::MAX);
         let mut entries = Vec::new();
@@ -58,7 +57,7 @@ impl Files {
                 break;
             }
             next = next.saturating_add(1);
-            let Some(entry) = self.seen(&spot, &fd, &listing.path, name)? else { continue };
+            let Some(entry) = self.seen(&spot, &opened.fd, &listing.path, name)? else { continue };
             bytes = bytes.saturating_add(entry.name.len()).saturating_add(ENTRY_BYTES);
             entries.push(entry);
         }
@@ -69,7 +68,7 @@ impl Files {
     }
 
     /// One entry; `None` for one that has gone meanwhile, or is hidden under another name.
-    fn seen(&self, spot: &Spot<'_>, fd: impl std::os::fd::AsFd, dir: &RelPath, name: &[u8]) -> Result<Option<Entry>, OpError> {
+    fn seen(&self, spot: &Spot<'_>, fd: impl AsFd, dir: &RelPath, name: &[u8]) -> Result<Option<Entry>, OpError> {
         match fstatat(fd, OsStr::from_bytes(name), AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(stat) if self.links.hidden(&self.world, &stat) => Ok(None),
             Ok(stat) => Ok(Some(entry(spot.tree, name, &dir.join(name), &stat))),
@@ -79,14 +78,12 @@ impl Files {
     }
 }
 
-fn visible_names(spot: &Spot<'_>, opened: Opened, pulse: &mut dyn Pulse) -> Result<Vec<Vec<u8>>, OpError> {
+fn visible_names(spot: &Spot<'_>, opened: &Opened, pulse: &mut dyn Pulse) -> Result<Vec<Vec<u8>>, OpError> {
     let standing = spot.tree.rules.at(&opened.path);
-    let path = opened.path;
-    let mut dir = Dir::from_fd(opened.fd).map_err(OpError::system("list", &spot.shown))?;
     let mut names = Vec::new();
-    for name in read_names(&mut dir, LISTED_MAX, &spot.shown)? {
+    for name in read_names(opened.fd.as_fd(), LISTED_MAX, &spot.shown)? {
         pulse.beat()?;
-        if is_visible(spot, &standing, &path, &name.bytes) {
+        if is_visible(spot, &standing, &opened.path, &name.bytes) {
             names.push(name.bytes);
         }
     }

@@ -60,7 +60,9 @@ impl Files {
                     judge(&spot, level, &step)?;
                     remove(level.as_fd(), name, UnlinkatFlags::NoRemoveDir, &below(&spot, level, name))?;
                 }
-                Step::Left { name } => remove(level.as_fd(), name, UnlinkatFlags::RemoveDir, &below(&spot, level, name))?,
+                Step::Left { name } => {
+                    remove(level.as_fd(), name, UnlinkatFlags::RemoveDir, &below(&spot, level, name))?
+                }
             }
         }
         remove(parent.fd.as_fd(), &parent.name, UnlinkatFlags::RemoveDir, &spot.shown)?;

@@ -14,15 +14,22 @@ use crate::pulse::Pulse;
 use crate::rules::Want;
 use crate::spot::{Parent, Spot, World};
 use crate::walk::{Level, Step};
-use nix::fcntl::{AtFlags, RenameFlags, renameat2};
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, SFlag, fstatat};
+use rustix::fs::{RenameFlags, renameat_with};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use warden_proto::msg::fs::{FsReply, HelperTarget};
 
 impl Files {
     /// `fs.rename`, replacing a file at the new name.
-    pub fn rename(&mut self, target: &HelperTarget, to: &HelperTarget, pulse: &mut dyn Pulse) -> Result<FsReply, OpError> {
+    pub fn rename(
+        &mut self,
+        target: &HelperTarget,
+        to: &HelperTarget,
+        pulse: &mut dyn Pulse,
+    ) -> Result<FsReply, OpError> {
         let from = self.world.spot(&self.handles, target)?;
         let to = self.world.spot(&self.handles, to)?;
         let (old, stat) = present(&from)?;
@@ -48,8 +55,9 @@ impl Files {
                 within(paths::size(&stat), to.tree.max_file_bytes, &to.shown)?;
             }
         }
-        renameat2(&old.fd, old.os_name(), &new.fd, new.os_name(), RenameFlags::empty())
-            .map_err(OpError::system("rename", &from.shown))?;
+        // The bare call: libc makes an older one of it where there are no flags, which the filter does not allow.
+        renameat_with(&old.fd, old.os_name(), &new.fd, new.os_name(), RenameFlags::empty())
+            .map_err(|e| OpError::system("rename", &from.shown)(Errno::from_raw(e.raw_os_error())))?;
         Ok(FsReply::Done)
     }
 }

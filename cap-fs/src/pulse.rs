@@ -15,19 +15,20 @@ pub trait Pulse {
 /// A pulse that stops at a time.
 #[derive(Debug, Clone, Copy)]
 pub struct Timer {
-    until: Instant,
+    started: Instant,
+    lasts: Duration,
 }
 
 impl Timer {
     /// From now.
     pub fn lasting(time: Duration) -> Self {
-        Self { until: Instant::now() + time }
+        Self { started: Instant::now(), lasts: time }
     }
 }
 
 impl Pulse for Timer {
     fn beat(&mut self) -> Result<(), OpError> {
-        if Instant::now() >= self.until {
+        if self.started.elapsed() >= self.lasts {
             return Err(OpError::Stopped("it took too long and was stopped".to_owned()));
         }
         Ok(())

@@ -99,7 +99,9 @@ impl Tree {
     fn refused(&self, errno: Errno, flags: OFlag, shown: &str) -> OpError {
         let why = match errno {
             Errno::EXDEV => format!("leads out of workspace `{}` or onto another file system", self.label),
-            Errno::ELOOP if self.symlinks => "passes through links without end, or one that may not be followed".to_owned(),
+            Errno::ELOOP if self.symlinks => {
+                "passes through links without end, or one that may not be followed".to_owned()
+            }
             Errno::ELOOP => format!("passes through a link, which workspace `{}` does not allow", self.label),
             // What a pipe nobody reads, a socket, or a device without a driver answers to an open.
             Errno::ENXIO | Errno::ENODEV if !flags.contains(OFlag::O_PATH) => NOT_PLAIN.to_owned(),
@@ -117,7 +119,13 @@ impl Tree {
     }
 
     /// Where `fd` lies beneath the root.
-    pub fn own_path(&self, own: &OwnPaths, fd: BorrowedFd<'_>, stat: &FileStat, shown: &str) -> Result<RelPath, OpError> {
+    pub fn own_path(
+        &self,
+        own: &OwnPaths,
+        fd: BorrowedFd<'_>,
+        stat: &FileStat,
+        shown: &str,
+    ) -> Result<RelPath, OpError> {
         let failed = OpError::system("find the place of", shown);
         for _ in 0..ATTEMPTS {
             // Not beneath it: the root may have been renamed between the two questions, so ask again.
@@ -171,7 +179,9 @@ impl Tree {
     pub fn allow_move_at(&self, standing: &Standing, path: &RelPath, shown: &str) -> Result<(), OpError> {
         let folded = || self.rules.pinning(standing, Case::Folded).filter(|_| self.folds_case_on(path));
         match self.rules.pinning(standing, Case::Exact).or_else(folded) {
-            Some(rule) => Err(OpError::denied(&rule.id, shown, "is a directory whose name decides what is denied beneath it")),
+            Some(rule) => {
+                Err(OpError::denied(&rule.id, shown, "is a directory whose name decides what is denied beneath it"))
+            }
             None => Ok(()),
         }
     }
@@ -210,12 +220,14 @@ impl Tree {
 const NOT_PLAIN: &str = "is neither a regular file nor a directory";
 
 fn swapped_case(name: &[u8]) -> Vec<u8> {
-    let swap = |c: char| -> String {
-        if c.is_lowercase() { c.to_uppercase().collect() } else { c.to_lowercase().collect() }
-    };
+    let swap =
+        |c: char| -> String { if c.is_lowercase() { c.to_uppercase().collect() } else { c.to_lowercase().collect() } };
     match std::str::from_utf8(name) {
         Ok(text) => text.chars().map(swap).collect::<String>().into_bytes(),
-        Err(_) => name.iter().map(|b| if b.is_ascii_lowercase() { b.to_ascii_uppercase() } else { b.to_ascii_lowercase() }).collect(),
+        Err(_) => name
+            .iter()
+            .map(|b| if b.is_ascii_lowercase() { b.to_ascii_uppercase() } else { b.to_ascii_lowercase() })
+            .collect(),
     }
 }
 

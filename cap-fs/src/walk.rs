@@ -9,10 +9,10 @@ use crate::paths::{self, OwnPaths, RelPath};
 use crate::pulse::Pulse;
 use crate::rules::Standing;
 use crate::tree::Tree;
-use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{SFlag, fstatat};
+use rustix::fs::{FileType, RawDir};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -23,6 +23,9 @@ const DEPTH_MAX: usize = 128;
 const NAMES_HELD_MAX: usize = 200_000;
 /// Entries that a walk sees.
 const ENTRIES_MAX: usize = 1_000_000;
+
+/// What one `getdents64` fills; room for many of the longest names.
+const DIRECTORY_BUFFER_BYTES: usize = 32 * 1024;
 
 /// A name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +39,7 @@ pub struct Name {
 /// One level of a walk.
 #[derive(Debug)]
 pub struct Level {
-    dir: Dir,
+    fd: OwnedFd,
     names: std::vec::IntoIter<Name>,
     /// Where it lies.
     pub path: RelPath,
@@ -100,7 +103,7 @@ impl<'w> Walk<'w> {
         if name.is_dir != Some(false) {
             let is_dir = match name.is_dir {
                 Some(known) => known,
-                None => is_directory(level.dir.as_fd(), &name.bytes, &shown(&self.tree.label, level.path.as_bytes()))?,
+                None => is_directory(level.fd.as_fd(), &name.bytes, &shown(&self.tree.label, level.path.as_bytes()))?,
             };
             if is_dir {
                 self.enter(name.bytes)?;
@@ -118,7 +121,7 @@ impl<'w> Walk<'w> {
             return Err(OpError::Limit(format!("`{text}` lies more than {DEPTH_MAX} directories deep")));
         }
         let standing = self.tree.rules.advance(&level.standing, &name);
-        let fd = open_level(level.dir.as_fd(), &name).map_err(|errno| match errno {
+        let fd = open_level(level.fd.as_fd(), &name).map_err(|errno| match errno {
             Errno::EXDEV => OpError::denied(&self.tree.grant, &text, "is another file system"),
             other => OpError::system("open", &text)(other),
         })?;
@@ -133,21 +136,20 @@ impl<'w> Walk<'w> {
 
     fn push(&mut self, fd: OwnedFd, path: RelPath, standing: Standing, name: Vec<u8>) -> Result<(), OpError> {
         let text = shown(&self.tree.label, path.as_bytes());
-        let mut dir = Dir::from_fd(fd).map_err(OpError::system("list", &text))?;
-        let names = read_names(&mut dir, NAMES_HELD_MAX.saturating_sub(self.held), &text)?;
+        let names = read_names(fd.as_fd(), NAMES_HELD_MAX.saturating_sub(self.held), &text)?;
         self.held = self.held.saturating_add(names.len());
         self.seen = self.seen.saturating_add(names.len());
         if self.seen > ENTRIES_MAX {
             return Err(OpError::Limit(format!("there are more than {ENTRIES_MAX} entries beneath `{text}`")));
         }
-        self.levels.push(Level { dir, names: names.into_iter(), path, standing, name });
+        self.levels.push(Level { fd, names: names.into_iter(), path, standing, name });
         Ok(())
     }
 }
 
 impl AsFd for Level {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.dir.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -166,11 +168,16 @@ fn is_directory(dir: BorrowedFd<'_>, name: &[u8], shown: &str) -> Result<bool, O
     Ok(paths::kind(&stat.map_err(OpError::system("look at", shown))?) == SFlag::S_IFDIR)
 }
 
-/// All names of a directory but its own two, at most `max` of them.
-pub fn read_names(dir: &mut Dir, max: usize, shown: &str) -> Result<Vec<Name>, OpError> {
+/// All names of a directory but its own two, at most `max` of them. The directory was just opened: it is read from where
+/// its descriptor stands.
+///
+/// `getdents64` alone, not libc's directory stream, which would make calls that the filter does not allow.
+pub fn read_names(fd: BorrowedFd<'_>, max: usize, shown: &str) -> Result<Vec<Name>, OpError> {
+    let mut buffer = Vec::with_capacity(DIRECTORY_BUFFER_BYTES);
+    let mut entries = RawDir::new(fd, buffer.spare_capacity_mut());
     let mut names = Vec::new();
-    for entry in dir.iter() {
-        let entry = entry.map_err(OpError::system("list", shown))?;
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(|e| OpError::system("list", shown)(Errno::from_raw(e.raw_os_error())))?;
         let bytes = entry.file_name().to_bytes();
         if bytes == b"." || bytes == b".." {
             continue;
@@ -178,7 +185,10 @@ pub fn read_names(dir: &mut Dir, max: usize, shown: &str) -> Result<Vec<Name>, O
         if names.len() >= max {
             return Err(OpError::Limit(format!("`{shown}` has more than {max} entries")));
         }
-        let is_dir = entry.file_type().map(|kind| kind == Type::Directory);
+        let is_dir = match entry.file_type() {
+            FileType::Unknown => None,
+            kind => Some(kind == FileType::Directory),
+        };
         names.push(Name { bytes: bytes.to_vec(), is_dir });
     }
     Ok(names)

@@ -6,7 +6,8 @@ use warden_proto::limits::HANDLES_MAX;
 use warden_proto::msg::error::ErrorCode;
 use warden_proto::msg::fs::*;
 
-const RW: OpenFlags = OpenFlags { read: true, write: true, append: false, create: true, truncate: false, exclusive: false };
+const RW: OpenFlags =
+    OpenFlags { read: true, write: true, append: false, create: true, truncate: false, exclusive: false };
 
 fn write(fx: &mut Fixture, file: u32, bytes: &[u8]) -> FsReply {
     fx.ask(FsCall::Write { file, bytes: Bytes::new(bytes.to_vec()).unwrap() }).unwrap()

@@ -19,7 +19,9 @@ fn entries_are_sorted_and_denied_ones_left_out() {
         fs::write(dir.join(OsStr::from_bytes(b"z\xff")), "").unwrap();
     });
     assert_eq!(fx.names(""), ["a", "b", "c", "out", "z\u{fffd}"]);
-    let FsReply::Entries { entries, .. } = fx.ask(FsCall::ListDir { target: at(""), after: 0 }).unwrap() else { panic!() };
+    let FsReply::Entries { entries, .. } = fx.ask(FsCall::ListDir { target: at(""), after: 0 }).unwrap() else {
+        panic!()
+    };
     let out = entries.iter().find(|entry| entry.name.as_str() == "out").unwrap();
     assert_eq!((out.kind, out.size_bytes), (EntryKind::Symlink, None));
     assert!(entries.iter().find(|entry| entry.name.as_str() == "b").unwrap().readonly);
