@@ -166,6 +166,22 @@ impl Deciding {
     }
 }
 
+/// Refuses a directory of ours (it need not exist yet) that lies in one of `workspaces`.
+pub fn directory_outside(
+    what: &'static str,
+    dir: &Path,
+    workspaces: &[(String, (u64, u64))],
+) -> Result<(), DecidingError> {
+    let existing = dir.ancestors().find_map(|above| above.canonicalize().ok()).unwrap_or_else(|| PathBuf::from("/"));
+    for above in existing.ancestors() {
+        let Ok(facts) = stat(above) else { continue };
+        if let Some((label, _)) = workspaces.iter().find(|(_, identity)| *identity == (facts.st_dev, facts.st_ino)) {
+            return Err(DecidingError::InWorkspace { what, path: dir.to_owned(), label: label.clone() });
+        }
+    }
+    Ok(())
+}
+
 fn changeable(facts: &FileStat, owners: &[u32], directory: bool) -> Option<&'static str> {
     if !owners.contains(&facts.st_uid) {
         return Some("belongs to another user");
@@ -225,6 +241,16 @@ mod tests {
         assert!(matches!(inside.outside(&writable), Err(DecidingError::InWorkspace { .. })));
         let beside = Deciding::open("manifest", &dir.path().join("task.toml"), us()).unwrap();
         assert!(beside.outside(&writable).is_ok());
+    }
+
+    #[test]
+    fn a_directory_of_ours_may_not_lie_in_a_workspace() {
+        let dir = tempfile::tempdir().unwrap();
+        let writable = vec![("repo".to_owned(), identity(dir.path()))];
+        let inside = directory_outside("audit directory", &dir.path().join("not/yet/there"), &writable);
+        assert!(matches!(inside, Err(DecidingError::InWorkspace { .. })));
+        let beside = tempfile::tempdir().unwrap();
+        assert!(directory_outside("audit directory", &beside.path().join("audit"), &writable).is_ok());
     }
 
     #[test]

@@ -132,17 +132,31 @@ fn settle(request: &Request) -> Result<(Places, Identity), Failure> {
 }
 
 /// Makes a directory for a user, its parents root's: only one that we made is handed over.
+///
+/// T-10: beneath a folder that somebody else can write root makes and hands over nothing, since a link could be put in its
+/// way; there the user makes it.
 fn make_for(dir: &Path, uid: u32, gid: u32) -> Result<(), Failure> {
     let failed = |e: String| Failure::internal(format!("{} could not be made: {e}", dir.display()));
-    if dir.exists() {
+    let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else { return Ok(()) };
+    if dir.symlink_metadata().is_ok() || !roots_alone(parent) {
         return Ok(());
     }
-    if let Some(parent) = dir.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(|e| failed(e.to_string()))?;
-    }
-    std::fs::DirBuilder::new().mode(0o700).create(dir).map_err(|e| failed(e.to_string()))?;
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    nix::unistd::chown(dir, Some(uid), Some(gid)).map_err(|e| failed(e.to_string()))
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(|e| failed(e.to_string()))?;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let parent = open(parent, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|e| failed(e.to_string()))?;
+    nix::sys::stat::mkdirat(&parent, name, Mode::S_IRWXU).map_err(|e| failed(e.to_string()))?;
+    let made = nix::fcntl::openat(&parent, name, flags, Mode::empty()).map_err(|e| failed(e.to_string()))?;
+    nix::unistd::fchown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(|e| failed(e.to_string()))
+}
+
+/// Whether every existing folder from `path` upwards belongs to root and nobody else may write to it.
+fn roots_alone(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    path.ancestors().all(|folder| match folder.symlink_metadata() {
+        Ok(facts) => facts.is_dir() && facts.uid() == 0 && facts.mode() & 0o022 == 0,
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    })
 }
 
 async fn open_session(runtime: Runtime, request: Request, places: &Places, as_root: bool) -> Result<Session, Failure> {
@@ -150,9 +164,14 @@ async fn open_session(runtime: Runtime, request: Request, places: &Places, as_ro
     let mut workspaces = Vec::new();
     for workspace in request.policy.workspaces() {
         let path = workspace.path.to_str().ok_or_else(|| Failure::usage("a workspace's path is not UTF-8"))?;
-        workspaces.push(runtime.open_workspace(path).await?);
+        let opened = runtime.open_workspace(path).await?;
+        // T-02: what the policy compared with its ceiling is what was opened, and not what was put in its place since.
+        if opened.path != path {
+            return Err(Failure::usage(format!("workspace {path} was replaced while it was opened; start again")));
+        }
+        workspaces.push(opened);
     }
-    check_deciding(&request, &workspaces)?;
+    check_deciding(&request, &workspaces, places)?;
     let (audit, audit_dir) = open_audit(&request.policy, places)?;
     let audit = Rc::new(RefCell::new(audit));
     let (cache, cache_warning) = open_cache(&places.cache);
@@ -187,7 +206,7 @@ async fn open_session(runtime: Runtime, request: Request, places: &Places, as_ro
 }
 
 /// T-10: no file that decides lies where the task can write.
-fn check_deciding(request: &Request, opened: &[OpenedWorkspace]) -> Result<(), Failure> {
+fn check_deciding(request: &Request, opened: &[OpenedWorkspace], places: &Places) -> Result<(), Failure> {
     let writable: Vec<(String, (u64, u64))> = request
         .policy
         .workspaces()
@@ -198,6 +217,9 @@ fn check_deciding(request: &Request, opened: &[OpenedWorkspace]) -> Result<(), F
         .collect();
     for file in request.deciding.iter().chain(&request.programs) {
         file.outside(&writable)?;
+    }
+    for (what, dir) in [("audit directory", &places.audit), ("cache", &places.cache), ("run directory", &places.run)] {
+        crate::deciding::directory_outside(what, dir, &writable)?;
     }
     Ok(())
 }
