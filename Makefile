@@ -66,7 +66,7 @@ build: ## Build programs and guests into target/release
 bench: ## Measure, side by side in one run, the numbers of docs/promises.md
 	@tools/setup bench
 	$(CAREFUL) $(CARGO) build --release $(LOCKED)
-	$(CAREFUL) $(CARGO) bench $(LOCKED) -p warden-tests
+	$(CAREFUL) $(CARGO) run --release $(LOCKED) -p warden-bench
 
 .PHONY: clean
 clean: ## Remove everything that was built
