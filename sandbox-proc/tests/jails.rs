@@ -79,7 +79,7 @@ fn no_page_of_a_worker_is_writable_and_executable_and_it_cannot_be_read() {
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", worker.pid)).unwrap();
     assert!(limits.lines().any(|line| line.starts_with("Max core file size") && line.contains(" 0 ")), "{limits}");
     assert!(limits.lines().any(|line| line.starts_with("Max file size") && line.contains(" 0 ")), "{limits}");
-    assert!(limits.lines().any(|line| line.starts_with("Max open files") && line.contains(" 256 ")), "{limits}");
+    assert!(limits.lines().any(|line| line.starts_with("Max open files") && line.contains(" 64 ")), "{limits}");
 }
 
 #[test]

@@ -19,8 +19,9 @@ use warden_proto::msg::life::{Hello, Locked, Role, Setup};
 use warden_proto::msg::worker::{End, Finish, WorkerSetup};
 use warden_proto::{FrameSocket, Kind, List, Text, codec};
 
-/// `RLIMIT_NOFILE` of a worker: its link, what its setup brings, leases.
-const OPEN_FILES_MAX: u16 = 256;
+/// `RLIMIT_NOFILE` of a worker: its link and what its setup brings. Small, because the worker's own list of its
+/// descriptors asks for each number, one call a number.
+const OPEN_FILES_MAX: u16 = 64;
 /// Private memory beside the guest's own: the engine, tables, payloads under way, bytes (T-06).
 const HOST_MEMORY_BYTES: u64 = 256 << 20;
 /// Status of a worker that ended without a last frame.
@@ -57,6 +58,9 @@ fn live(warm: &Warm, link: OwnedFd) -> Result<(), Failure> {
 }
 
 /// Lets go of the template, and says who this is.
+///
+/// What workers of one template share is its address layout and the seeds of its hash tables; none of those tables takes
+/// a key from a guest, and random bytes for guests come from the kernel at each call.
 fn connect(warm: &Warm, link: OwnedFd) -> Result<(FrameSocket, Entered), Failure> {
     // Before anything else: whatever else is open belongs to the template, or to the worker whose link came before (T-11).
     descriptors::sweep_descriptors(&[link.as_raw_fd()])?;
