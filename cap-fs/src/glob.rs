@@ -51,6 +51,20 @@ pub enum Case {
     Folded,
 }
 
+/// A name with its lower-case form, made once for all globs.
+#[derive(Debug, Clone)]
+pub struct Spelling<'n> {
+    exact: &'n [u8],
+    folded: Vec<u8>,
+}
+
+impl<'n> Spelling<'n> {
+    /// Of one name.
+    pub fn of(name: &'n [u8]) -> Self {
+        Self { exact: name, folded: fold(name) }
+    }
+}
+
 /// Where in a glob one may stand after some names. Bit `n` is the place before component `n`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Places {
@@ -102,7 +116,7 @@ impl Glob {
     }
 
     /// One name further.
-    pub fn advance(&self, places: Places, name: &[u8], case: Case) -> Places {
+    pub fn advance(&self, places: Places, name: &Spelling<'_>, case: Case) -> Places {
         if places.covered {
             return places;
         }
@@ -151,15 +165,16 @@ impl Glob {
 }
 
 impl Component {
-    fn matches(&self, name: &[u8], case: Case) -> bool {
+    fn matches(&self, name: &Spelling<'_>, case: Case) -> bool {
         match (self, case) {
             (Self::AnyDepth, _) => true,
-            (Self::Literal { exact, .. }, Case::Exact) => exact == name,
-            (Self::Literal { folded, .. }, Case::Folded) => *folded == fold(name),
-            (Self::Pattern { exact, .. }, Case::Exact) => exact.is_match(OsStr::from_bytes(name)),
+            (Self::Literal { exact, .. }, Case::Exact) => exact == name.exact,
+            (Self::Literal { folded, .. }, Case::Folded) => *folded == name.folded,
+            (Self::Pattern { exact, .. }, Case::Exact) => exact.is_match(OsStr::from_bytes(name.exact)),
             // Ranges such as `[A-Z]` are folded by the matcher; letters beyond ASCII by lower-casing the name as well.
             (Self::Pattern { folded, .. }, Case::Folded) => {
-                folded.is_match(OsStr::from_bytes(name)) || folded.is_match(OsStr::from_bytes(&fold(name)))
+                folded.is_match(OsStr::from_bytes(name.exact))
+                    || (name.folded != name.exact && folded.is_match(OsStr::from_bytes(&name.folded)))
             }
         }
     }
@@ -199,7 +214,9 @@ mod tests {
     use super::*;
 
     fn after(glob: &Glob, path: &str, case: Case) -> Places {
-        path.split('/').filter(|n| !n.is_empty()).fold(glob.start(), |p, name| glob.advance(p, name.as_bytes(), case))
+        path.split('/')
+            .filter(|n| !n.is_empty())
+            .fold(glob.start(), |p, name| glob.advance(p, &Spelling::of(name.as_bytes()), case))
     }
 
     #[test]
@@ -257,8 +274,8 @@ mod tests {
     #[test]
     fn names_that_are_no_text_are_matched_as_bytes() {
         let glob = Glob::parse("**/*.pem").unwrap();
-        assert!(glob.advance(glob.start(), b"\xff\xfe.pem", Case::Exact).covered());
-        assert!(!glob.advance(glob.start(), b"\xff\xfe.pen", Case::Exact).covered());
+        assert!(glob.advance(glob.start(), &Spelling::of(b"\xff\xfe.pem"), Case::Exact).covered());
+        assert!(!glob.advance(glob.start(), &Spelling::of(b"\xff\xfe.pen"), Case::Exact).covered());
     }
 
     #[test]

@@ -83,6 +83,9 @@ impl DeniedInodes {
 
     fn look(&mut self, index: usize, tree: &Tree, walk: &Walk<'_>, name: &[u8]) -> Result<(), OpError> {
         let Some(level) = walk.here() else { return Ok(()) };
+        if !tree.rules.may_cover(&level.standing, name) {
+            return Ok(());
+        }
         let standing: Standing = tree.rules.advance(&level.standing, name);
         let rule = tree.rules.covering(&standing, Case::Exact).or_else(|| {
             let folded = tree.rules.covering(&standing, Case::Folded)?;

@@ -92,6 +92,9 @@ fn visible_names(spot: &Spot<'_>, opened: &Opened, pulse: &mut dyn Pulse) -> Res
 }
 
 fn is_visible(spot: &Spot<'_>, standing: &Standing, dir: &RelPath, name: &[u8]) -> bool {
+    if !spot.tree.rules.may_cover(standing, name) {
+        return true;
+    }
     let standing = spot.tree.rules.advance(standing, name);
     let path = dir.join(name);
     spot.tree.allow_at(&standing, &path, Want::See, &shown(&spot.tree.label, path.as_bytes())).is_ok()

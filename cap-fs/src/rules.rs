@@ -3,7 +3,7 @@
 //! Runs in cap-fs. A rule is asked about where something really lies and about the name that was asked for; either is
 //! enough to deny, and deny wins whatever the order (T-01, T-02).
 
-use crate::glob::{Case, Glob, GlobError, Places};
+use crate::glob::{Case, Glob, GlobError, Places, Spelling};
 use crate::paths::RelPath;
 use warden_proto::msg::fs::{PathRuleSetup, RuleKind};
 
@@ -89,10 +89,11 @@ impl Rules {
 
     /// The state one name further.
     pub fn advance(&self, standing: &Standing, name: &[u8]) -> Standing {
+        let name = Spelling::of(name);
         let next = |(index, exact, folded): &(usize, Places, Places)| {
             let glob = &self.rules.get(*index)?.glob;
-            let exact = glob.advance(*exact, name, Case::Exact);
-            let folded = glob.advance(*folded, name, Case::Folded);
+            let exact = glob.advance(*exact, &name, Case::Exact);
+            let folded = glob.advance(*folded, &name, Case::Folded);
             (!exact.is_dead() || !folded.is_dead()).then_some((*index, exact, folded))
         };
         Standing { places: standing.places.iter().filter_map(next).collect() }
@@ -111,6 +112,18 @@ impl Rules {
             rules.filter(|rule| rule.forbids(want)).min_by_key(|rule| rule.kind != RuleKind::Deny)
         };
         Judgement { exact: find(|(_, exact, _)| exact.covered()), folded: find(|(_, _, folded)| folded.covered()) }
+    }
+
+    /// Whether any rule covers a name in a directory, with or without case: what a walk asks of every name, without
+    /// building the state that only few names need.
+    pub fn may_cover(&self, standing: &Standing, name: &[u8]) -> bool {
+        let name = Spelling::of(name);
+        standing.places.iter().any(|(index, exact, folded)| {
+            self.rules.get(*index).is_some_and(|rule| {
+                rule.glob.advance(*exact, &name, Case::Exact).covered()
+                    || rule.glob.advance(*folded, &name, Case::Folded).covered()
+            })
+        })
     }
 
     /// The number of the first rule that covers a state, the hiding ones first.
