@@ -41,13 +41,24 @@ fn code() -> String {
 fn every_threat_is_described_and_defended() {
     let described = threats(&std::fs::read_to_string(tree().join("docs/threat-model.md")).expect("the threat model"));
     let named = threats(&code());
-    assert_eq!(named.difference(&described).collect::<Vec<_>>(), [""; 0], "in the code and not in docs/threat-model.md");
-    assert_eq!(described.difference(&named).collect::<Vec<_>>(), [""; 0], "in docs/threat-model.md and nowhere in the code");
+    assert_eq!(
+        named.difference(&described).collect::<Vec<_>>(),
+        [""; 0],
+        "in the code and not in docs/threat-model.md"
+    );
+    assert_eq!(
+        described.difference(&named).collect::<Vec<_>>(),
+        [""; 0],
+        "in docs/threat-model.md and nowhere in the code"
+    );
 }
 
 #[test]
 fn threats_are_found_in_a_text() {
-    assert_eq!(threats("see T-07, (T-12) and UTF-16, SIGT-99, T-1"), BTreeSet::from(["T-07".to_owned(), "T-12".to_owned()]));
+    assert_eq!(
+        threats("see T-07, (T-12) and UTF-16, SIGT-99, T-1"),
+        BTreeSet::from(["T-07".to_owned(), "T-12".to_owned()])
+    );
 }
 
 /// A path in backquotes that a document gives must lead somewhere.
@@ -55,7 +66,14 @@ fn threats_are_found_in_a_text() {
 fn documents_point_at_files_that_exist() {
     let mut lost = Vec::new();
     let mut seen = 0;
-    for name in ["README.md", "SECURITY.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/threat-model.md", "docs/promises.md"] {
+    for name in [
+        "README.md",
+        "SECURITY.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/threat-model.md",
+        "docs/promises.md",
+    ] {
         let text = std::fs::read_to_string(tree().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         for path in paths(&text) {
             seen += 1;
@@ -72,9 +90,20 @@ fn documents_point_at_files_that_exist() {
 /// Words in backquotes that begin with a folder of the tree.
 fn paths(text: &str) -> Vec<String> {
     const FOLDERS: [&str; 11] = [
-        "broker/", "sandbox-proc/", "cap-fs/", "cap-proc/", "cap-llm/", "wit/", "policy/", "guests/", "tests/", "docs/", "examples/",
+        "broker/",
+        "sandbox-proc/",
+        "cap-fs/",
+        "cap-proc/",
+        "cap-llm/",
+        "wit/",
+        "policy/",
+        "guests/",
+        "tests/",
+        "docs/",
+        "examples/",
     ];
     let quoted = text.split('`').skip(1).step_by(2);
-    let paths = quoted.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)) && !word.contains([' ', '*', '<', '{']));
+    let paths = quoted
+        .filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)) && !word.contains([' ', '*', '<', '{']));
     paths.map(str::to_owned).collect()
 }

@@ -28,8 +28,23 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// What is never linked into a program of ours, whatever brings it along: engines, HTTP and TLS stacks, browsers, and
 /// parsers of what guests, models and pages produce.
 const NEVER_IN_THE_BROKER: &[&str] = &[
-    "wasmtime", "wasmtime-environ", "cranelift-codegen", "wasmparser", "wat", "wit-component", "fantoccini", "hyper", "h2",
-    "reqwest", "ureq", "rustls", "openssl", "native-tls", "html5ever", "scraper", "image",
+    "wasmtime",
+    "wasmtime-environ",
+    "cranelift-codegen",
+    "wasmparser",
+    "wat",
+    "wit-component",
+    "fantoccini",
+    "hyper",
+    "h2",
+    "reqwest",
+    "ureq",
+    "rustls",
+    "openssl",
+    "native-tls",
+    "html5ever",
+    "scraper",
+    "image",
 ];
 
 /// What each program of ours never links.
@@ -121,7 +136,9 @@ fn a_forbidden_link_is_found_through_others() {
     assert_eq!(through, [format!("wasi-warden → {POLICY} → hyper")]);
     // What only builds or tests is not linked: the broker's build script does turn guests into components.
     assert_eq!(linked_against_the_rules(&GRAPH.with("wasi-warden", "reqwest", "dev")), [""; 0]);
-    assert!(GRAPH.edges.iter().any(|edge| edge.from == "wasi-warden" && edge.to == "wit-component" && edge.kind == "build"));
+    assert!(
+        GRAPH.edges.iter().any(|edge| edge.from == "wasi-warden" && edge.to == "wit-component" && edge.kind == "build")
+    );
 }
 
 #[test]

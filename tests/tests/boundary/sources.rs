@@ -27,7 +27,16 @@ const UNSAFE: Rule = Rule {
 /// A process made elsewhere would be outside of every jail, or inside of the wrong one.
 const FORKS: Rule = Rule {
     what: "the making of a process",
-    words: &["fork", "vfork", "SYS_fork", "SYS_vfork", "SYS_clone", "SYS_clone3", "posix_spawn", "fork_single_threaded"],
+    words: &[
+        "fork",
+        "vfork",
+        "SYS_fork",
+        "SYS_vfork",
+        "SYS_clone",
+        "SYS_clone3",
+        "posix_spawn",
+        "fork_single_threaded",
+    ],
     called: true,
     allowed: &[
         "broker/spawner/",
@@ -49,7 +58,16 @@ const STARTS: Rule = Rule {
 
 const SOCKETS: Rule = Rule {
     what: "the making of a socket",
-    words: &["socketpair", "SockType", "AddressFamily", "UnixStream", "UnixListener", "UnixDatagram", "SYS_socket", "SYS_socketpair"],
+    words: &[
+        "socketpair",
+        "SockType",
+        "AddressFamily",
+        "UnixStream",
+        "UnixListener",
+        "UnixDatagram",
+        "SYS_socket",
+        "SYS_socketpair",
+    ],
     called: false,
     allowed: &[
         "wit/proto/src/",
@@ -115,7 +133,9 @@ fn offences(rule: &Rule, name: &str, source: &str) -> Vec<String> {
     let found = words(&code).filter(|(_, word, rest)| {
         rule.words.iter().any(|wanted| match wanted.split_once("::") {
             Some((first, second)) => *word == first && rest.strip_prefix("::").is_some_and(|rest| names(rest, second)),
-            None => word == wanted && (!rule.called || rest.starts_with('(') || rest.starts_with("::<") || is_number(word)),
+            None => {
+                word == wanted && (!rule.called || rest.starts_with('(') || rest.starts_with("::<") || is_number(word))
+            }
         })
     });
     found.map(|(line, word, _)| format!("{name}:{line}: {} ({word})", rule.what)).collect()
@@ -146,7 +166,9 @@ fn every_allowance_is_used() {
     for rule in RULES {
         let bare = Rule { allowed: &[], ..*rule };
         for place in rule.allowed {
-            let uses = |(name, source): &(String, String)| name.starts_with(place) && !offences(&bare, name, source).is_empty();
+            let uses = |(name, source): &(String, String)| {
+                name.starts_with(place) && !offences(&bare, name, source).is_empty()
+            };
             assert!(files.iter().any(uses), "{place} is allowed {} and has none: take the allowance away", rule.what);
         }
     }

@@ -107,7 +107,8 @@ fn comments_and_texts_are_no_code() {
 let e = "\"unsafe"; unsafe { g() }"##;
     let code = code_of(source);
     assert_eq!(code.lines().count(), source.lines().count());
-    let found: Vec<_> = words(&code).filter(|(_, word, _)| *word == "unsafe").map(|(line, _, rest)| (line, rest.len() > 1)).collect();
+    let found: Vec<_> =
+        words(&code).filter(|(_, word, _)| *word == "unsafe").map(|(line, _, rest)| (line, rest.len() > 1)).collect();
     assert_eq!(found, [(4, true)]);
     assert!(words(&code).any(|(line, word, _)| (line, word) == (2, "f")));
 }
