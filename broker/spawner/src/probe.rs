@@ -287,6 +287,24 @@ mod tests {
         assert_eq!(try_role(Role::CapLlmReplay), Ok(Vec::new()), "its rules need seccomp only");
     }
 
+    /// The kernel nests at most 16 domains, so that a process in 16 has a host without Landlock's use around it.
+    #[test]
+    fn a_jail_that_the_kernel_refuses_is_not_reported_as_held() {
+        use warden_jail::landlock::{Domain, kernel_abi};
+        if kernel_abi() < 6 {
+            eprintln!("skipped: this kernel has no Landlock scopes");
+            return;
+        }
+        assert_eq!(in_child(|_| try_role(Role::CapFs).is_ok()), Ok(Vec::new()), "the control: it can be had here");
+        let nested = in_child(|page| {
+            let full = (0..16).all(|_| Domain::scope_only(Role::Worker).and_then(Domain::enter).is_ok());
+            let tried = try_role(Role::CapFs);
+            page.say([format!("{tried:?}").as_str()].into_iter());
+            full && tried.is_err()
+        });
+        assert!(nested.is_ok(), "{nested:?}");
+    }
+
     #[test]
     fn what_a_child_says_arrives_and_a_failed_or_killed_child_is_no_success() {
         let say = |page: &Page| page.say(["one", "two"].into_iter());

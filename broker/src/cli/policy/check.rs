@@ -75,7 +75,7 @@ fn doubts(policy: &Effective, warnings: &mut Vec<String>) {
                 warnings.push(format!("{}: unchecked = true is not needed here; leave it out", command.rule));
             }
             (false, Some(why)) => warnings.push(format!(
-                "{}: will be denied: {why} cannot be enforced on commands by this version; \
+                "{}: will be denied: {why}, which this version cannot enforce on commands; \
                  `unchecked = true` runs it without",
                 command.rule
             )),
