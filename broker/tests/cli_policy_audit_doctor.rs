@@ -394,7 +394,8 @@ fn what_is_no_log_is_a_usage_error() {
         assert_eq!(ran.status(), 2, "{words:?}: {}", ran.err());
     }
     fs::create_dir(place.path("empty")).unwrap();
-    assert_eq!(place.run(&["audit", "verify", "empty"]).status(), 0);
+    let empty = place.run(&["audit", "verify", "empty"]);
+    assert_eq!((empty.status(), empty.out().starts_with("empty: ")), (0, true), "{}", empty.out());
 }
 
 #[test]

@@ -128,7 +128,12 @@ fn to_text(verdicts: &[Verdict]) -> String {
     let mut lines = Vec::new();
     for Verdict { shown, report } in verdicts {
         let records: u64 = report.segments.iter().map(|each| each.records).sum();
-        let word = if report.is_intact() { "intact" } else { "NOT INTACT" };
+        let word = match (report.is_intact(), report.segments.is_empty()) {
+            (false, _) => "NOT INTACT",
+            // Nothing was found wrong, and nothing was vouched for.
+            (true, true) => "empty",
+            (true, false) => "intact",
+        };
         lines.push(format!("{word}: {}, {} segments, {records} records", shown.display(), report.segments.len()));
         for (index, fault) in report.faults.iter().take(LISTED_MAX).enumerate() {
             let word = if index == 0 { "first bad" } else { "also bad" };
