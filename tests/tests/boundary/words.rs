@@ -78,8 +78,8 @@ fn raw_string(rest: &str, before: Option<u8>) -> Option<usize> {
 /// A character literal; a lifetime is none.
 fn character(rest: &str) -> usize {
     let Some(inner) = rest.strip_prefix('\'') else { return 0 };
-    if inner.starts_with('\\') {
-        return inner[1..].find('\'').map_or(0, |at| if at == 0 { 4 } else { at + 3 });
+    if let Some(escaped) = inner.strip_prefix('\\') {
+        return escaped.find('\'').map_or(0, |at| if at == 0 { 4 } else { at + 3 });
     }
     let first = inner.chars().next().map_or(0, char::len_utf8);
     if inner[first..].starts_with('\'') { first + 2 } else { 0 }
