@@ -17,6 +17,7 @@ compile_error!("warden-jail has rule files for x86-64 Linux only");
 // shared with build.rs, which checks programs with all of it
 mod bpf;
 pub mod descriptors;
+pub mod fork;
 pub mod landlock;
 pub mod life;
 pub mod limits;

@@ -1,0 +1,98 @@
+//! A command's private directory: its HOME and TMPDIR, made before it starts and removed when its tree has ended.
+//!
+//! Landlock gives the command this one directory and nothing else of the scratch directory, so `/tmp` and `/dev/shm` stay
+//! closed and no command sees another's (T-11). What is removed was made by the command, so nothing in it is trusted: it
+//! is taken apart without following a link, without recursion and with two descriptors, however deep it is (T-06).
+
+use crate::runner::Bench;
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::ffi::{CString, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+const OPEN_DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// One command's own directory.
+#[derive(Debug)]
+pub struct PrivateDirectory {
+    /// It.
+    pub directory: OwnedFd,
+    /// By what path the command names it.
+    pub path: OsString,
+    name: CString,
+}
+
+impl PrivateDirectory {
+    /// Makes one beneath the scratch directory, if the task has that.
+    pub fn make(bench: &Bench) -> nix::Result<Option<Self>> {
+        let Some((scratch, scratch_path)) = &bench.scratch else { return Ok(None) };
+        // The keeper's number is no other living process's; one that is left from before makes this fail, not share.
+        let text = format!("command-{}", std::process::id());
+        let name = CString::new(text.as_str()).map_err(|_| Errno::EINVAL)?;
+        mkdirat(scratch, name.as_c_str(), Mode::S_IRWXU)?;
+        let directory = openat(scratch, name.as_c_str(), OPEN_DIRECTORY, Mode::empty())?;
+        let mut path = scratch_path.clone();
+        path.push(b'/');
+        path.extend_from_slice(text.as_bytes());
+        Ok(Some(Self { directory, path: OsString::from_vec(path), name }))
+    }
+
+    /// Removes it and all that is in it. The tree has ended, so nothing changes meanwhile. What cannot be removed stays
+    /// for the broker, which removes the whole scratch directory.
+    pub fn remove(self, scratch: &OwnedFd) {
+        let mut moved = 0_u64;
+        while let Ok(true) = flatten(self.directory.as_fd(), &mut moved) {}
+        let _ = unlinkat(scratch, self.name.as_c_str(), UnlinkatFlags::RemoveDir);
+    }
+}
+
+/// One round: unlinks the files of `root` and takes apart each of its directories by moving their directories up into
+/// `root`. Says whether anything changed.
+fn flatten(root: BorrowedFd<'_>, moved: &mut u64) -> nix::Result<bool> {
+    let mut changed = false;
+    for (name, directory) in entries(root)? {
+        if !directory {
+            changed |= unlinkat(root, name.as_c_str(), UnlinkatFlags::NoRemoveDir).is_ok();
+            continue;
+        }
+        changed |= empty(root, &name, moved).is_ok();
+        changed |= unlinkat(root, name.as_c_str(), UnlinkatFlags::RemoveDir).is_ok();
+    }
+    Ok(changed)
+}
+
+/// Unlinks the files of a directory in `root` and moves its directories up.
+fn empty(root: BorrowedFd<'_>, name: &CString, moved: &mut u64) -> nix::Result<()> {
+    // A command may take its own rights on a directory away; it is its owner's, and known to be no link.
+    fchmodat(root, name.as_c_str(), Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
+    let inner = openat(root, name.as_c_str(), OPEN_DIRECTORY, Mode::empty())?;
+    for (entry, directory) in entries(inner.as_fd())? {
+        if directory {
+            // Only a directory that may be written can change its parent.
+            let _ = fchmodat(&inner, entry.as_c_str(), Mode::S_IRWXU, FchmodatFlags::FollowSymlink);
+            *moved = moved.saturating_add(1);
+            renameat(&inner, entry.as_c_str(), root, format!(".moved-{moved}").as_str())?;
+        } else {
+            unlinkat(&inner, entry.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is in a directory now: names, and whether each is a directory.
+fn entries(directory: BorrowedFd<'_>) -> nix::Result<Vec<(CString, bool)>> {
+    let mut listing = Dir::openat(directory, ".", OPEN_DIRECTORY, Mode::empty())?;
+    let mut all = Vec::new();
+    for entry in listing.iter() {
+        let entry = entry?;
+        let name = entry.file_name().to_owned();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            all.push((name, entry.file_type() == Some(Type::Directory)));
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,199 @@
+//! What a keeper waits for while its command runs.
+
+use super::places::Places;
+use crate::lane::{Lane, LaneError};
+use crate::orders::{Birth, Order, Report, failed};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::time::TimeSpec;
+use nix::unistd::Pid;
+use std::os::fd::{AsFd, BorrowedFd};
+use warden_jail::fork::reap;
+use warden_jail::metadata;
+use warden_jail::notify::Listener;
+use warden_proto::msg::error::CallError;
+use warden_proto::msg::proc::ProcessSignal;
+
+/// Notices taken before orders and ends have their turn, so that a storm of forks cannot keep a kill waiting (T-06).
+const NOTICES_PER_TURN: usize = 16;
+
+/// How it came to an end. The tree is the caller's to end.
+#[derive(Debug)]
+pub enum Over {
+    /// The command has ended, or was to be killed.
+    Ended {
+        /// Its status.
+        code: Option<i32>,
+        /// The signal that ended it.
+        signal: Option<i32>,
+    },
+    /// The front or the runner is gone: nobody is left to report to.
+    Unwanted,
+}
+
+/// A command that has been forked.
+#[derive(Debug)]
+pub struct Watch {
+    child: Pid,
+    signals: SignalFd,
+    /// Until the command's program runs.
+    birth: Option<Lane>,
+    listener: Option<Listener>,
+    places: Places,
+}
+
+/// What was ready, in the order in which it is dealt with.
+struct Ready {
+    control: bool,
+    runner_gone: bool,
+    birth: bool,
+    notices: bool,
+    listener_over: bool,
+}
+
+impl Watch {
+    /// Begins to watch `child`.
+    pub fn new(child: Pid, signals: SignalFd, birth: Lane, processes_max: u32) -> Result<Self, CallError> {
+        let places = Places::new(processes_max).map_err(|e| failed("open /proc to count its processes", e))?;
+        Ok(Self { child, signals, birth: Some(birth), listener: None, places })
+    }
+
+    /// Serves the command until it is over.
+    pub fn until_over(
+        &mut self,
+        control: &Lane,
+        alive: BorrowedFd<'_>,
+        writable: &[BorrowedFd<'_>],
+    ) -> Result<Over, CallError> {
+        loop {
+            let ready = self.wait(control, alive).map_err(|e| failed("wait", e))?;
+            if ready.runner_gone {
+                return Ok(Over::Unwanted);
+            }
+            if ready.control {
+                match control.try_receive::<Order>() {
+                    Ok(Some((Order { signal: ProcessSignal::Kill }, _))) => {
+                        return Ok(Over::Ended { code: None, signal: Some(Signal::SIGKILL as i32) });
+                    }
+                    Ok(Some((Order { signal }, _))) => self.signal(signal),
+                    Ok(None) => {}
+                    Err(_) => return Ok(Over::Unwanted),
+                }
+            }
+            if ready.birth {
+                self.hear_birth(control)?;
+            }
+            if let Some(over) = self.reap() {
+                // The command's last words may still lie in the lane: an end before its program ran is a failure.
+                self.hear_birth(control)?;
+                return Ok(over);
+            }
+            self.serve_notices(&ready, writable);
+        }
+    }
+
+    fn wait(&self, control: &Lane, alive: BorrowedFd<'_>) -> nix::Result<Ready> {
+        let mut fds = vec![
+            PollFd::new(control.as_fd(), PollFlags::POLLIN),
+            PollFd::new(alive, PollFlags::POLLIN),
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+        ];
+        let birth_at = self.birth.as_ref().map(|birth| {
+            fds.push(PollFd::new(birth.as_fd(), PollFlags::POLLIN));
+            fds.len().saturating_sub(1)
+        });
+        let listener_at = self.listener.as_ref().map(|listener| {
+            fds.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
+            fds.len().saturating_sub(1)
+        });
+        match ppoll(&mut fds, self.places.next_look().map(TimeSpec::from_duration), None) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(other) => return Err(other),
+        }
+        let events = |at: Option<usize>| at.and_then(|at| fds.get(at)?.revents()).unwrap_or(PollFlags::empty());
+        let listener = events(listener_at);
+        Ok(Ready {
+            control: !events(Some(0)).is_empty(),
+            runner_gone: !events(Some(1)).is_empty(),
+            birth: !events(birth_at).is_empty(),
+            notices: listener.contains(PollFlags::POLLIN),
+            listener_over: !listener.contains(PollFlags::POLLIN) && !listener.is_empty(),
+        })
+    }
+
+    /// To the command's process group, as a terminal or a service manager would send it.
+    fn signal(&self, signal: ProcessSignal) {
+        let signal = match signal {
+            ProcessSignal::Term => Signal::SIGTERM,
+            ProcessSignal::Interrupt => Signal::SIGINT,
+            ProcessSignal::Hangup => Signal::SIGHUP,
+            ProcessSignal::Kill => Signal::SIGKILL,
+        };
+        // The command has not been reaped, so its number is still its own; it leads its session and group.
+        let _ = killpg(self.child, signal);
+    }
+
+    /// The listener; then end-of-file, because the lane closes on exec.
+    fn hear_birth(&mut self, control: &Lane) -> Result<(), CallError> {
+        while let Some(birth) = &self.birth {
+            match birth.try_receive::<Birth>() {
+                Ok(None) => return Ok(()),
+                Ok(Some((Birth::Listener, descriptors))) => {
+                    self.listener = descriptors.into_iter().next().map(Listener::from);
+                }
+                Ok(Some((Birth::Failed { error }, _))) => return Err(error),
+                Err(LaneError::Closed) if self.listener.is_some() => {
+                    self.birth = None;
+                    // A front that is gone is noticed at the next turn.
+                    let _ = control.send(&Report::Begun, &[], true);
+                }
+                Err(other) => return Err(failed("hear from it", other)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reaps what has ended; the command's own end is the end.
+    fn reap(&mut self) -> Option<Over> {
+        while let Ok(Some(_)) = self.signals.read_signal() {}
+        while let Ok(Some(ended)) = reap() {
+            if ended.child == self.child {
+                return Some(Over::Ended { code: ended.code, signal: ended.signal });
+            }
+        }
+        None
+    }
+
+    fn serve_notices(&mut self, ready: &Ready, writable: &[BorrowedFd<'_>]) {
+        if ready.listener_over {
+            self.listener = None;
+        }
+        let Some(listener) = &self.listener else { return };
+        if ready.notices {
+            for turn in 0..NOTICES_PER_TURN {
+                if turn > 0 && !readable(listener) {
+                    break;
+                }
+                match listener.receive() {
+                    Ok(Some(notice)) if notice.is_process() => self.places.ask(notice),
+                    Ok(Some(notice)) => {
+                        let _ = metadata::perform(listener, &notice, writable);
+                    }
+                    _ => break,
+                }
+            }
+        }
+        self.places.answer(listener);
+    }
+}
+
+/// Whether a receive would not wait.
+fn readable(listener: &Listener) -> bool {
+    let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    let now = TimeSpec::from_duration(std::time::Duration::ZERO);
+    let polled = ppoll(&mut fds, Some(now), None);
+    let [listener] = fds;
+    polled.is_ok_and(|ready| ready > 0) && listener.revents().is_some_and(|events| events.contains(PollFlags::POLLIN))
+}

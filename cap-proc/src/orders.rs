@@ -1,0 +1,101 @@
+//! What front, runner and keeper say to each other. All are of this one program, so the types are not the protocol's.
+
+use bincode::{Decode, Encode};
+use warden_proto::msg::error::{CallError, ErrorCode};
+use warden_proto::msg::fs::PathText;
+use warden_proto::msg::proc::{Args, EnvVar, ProcessSignal};
+use warden_proto::{List, Text};
+
+/// Workspace index that means none: the task has no workspace.
+pub const NO_WORKSPACE: u16 = u16::MAX;
+
+/// Runner to front, once: its jail is shut, or why no command can run here.
+#[derive(Debug, Encode, Decode)]
+pub struct Ready {
+    /// [`warden_proto::build_id`] of the runner.
+    pub build_id: [u8; 32],
+    /// The jail, or what this host lacks for it.
+    pub jail: Result<Jail, Text<1024>>,
+}
+
+/// What holds the runner and, nested in it, every command.
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct Jail {
+    /// Landlock ABI in force.
+    pub landlock_abi: u8,
+    /// What this host could not enforce.
+    pub degraded: List<Text<256>, 16>,
+}
+
+/// Front to runner: start this. Descriptors: the command's end of a pipe for each of `piped`, in order.
+#[derive(Debug, Encode, Decode)]
+pub struct Launch {
+    /// The front's name for the process.
+    pub process: u32,
+    /// Index of the command.
+    pub command: u16,
+    /// Arguments without argv\[0\].
+    pub args: Args,
+    /// The guest's variables; the command's own are in the runner's setup.
+    pub env: List<EnvVar, 128>,
+    /// Index of the workspace to start in, or [`NO_WORKSPACE`].
+    pub workspace: u16,
+    /// Directory in it.
+    pub cwd: PathText,
+    /// Processes of the whole tree at once.
+    pub processes_max: u32,
+    /// Whether stdin, stdout and stderr are pipes; /dev/null otherwise.
+    pub piped: [bool; 3],
+}
+
+/// Runner to front: a keeper has been forked, its control lane is the one descriptor; or it could not be.
+#[derive(Debug, Encode, Decode)]
+pub struct Launched {
+    /// Which.
+    pub process: u32,
+    /// Nothing, or why not.
+    pub result: Result<(), CallError>,
+}
+
+/// Front to keeper. End-of-file means: end it, nobody wants it any more.
+#[derive(Debug, Clone, Copy, Encode, Decode)]
+pub struct Order {
+    /// `Kill` ends the whole tree; the others go to the command's process group.
+    pub signal: ProcessSignal,
+}
+
+/// Keeper to front.
+#[derive(Debug, Encode, Decode)]
+pub enum Report {
+    /// The command's program runs.
+    Begun,
+    /// It could not be started; nothing of it is left.
+    Failed {
+        /// Why.
+        error: CallError,
+    },
+    /// The command has ended and nothing of its tree is left.
+    Ended {
+        /// Its status, when it ended by itself.
+        code: Option<i32>,
+        /// The signal that ended it.
+        signal: Option<i32>,
+    },
+}
+
+/// The command that is being started to its keeper, until its program runs.
+#[derive(Debug, Encode, Decode)]
+pub enum Birth {
+    /// The listener for its forks comes with this.
+    Listener,
+    /// It could not become the program.
+    Failed {
+        /// Why.
+        error: CallError,
+    },
+}
+
+/// A failure at `step`, of the host's doing.
+pub fn failed(step: &str, why: impl std::fmt::Display) -> CallError {
+    CallError::new(ErrorCode::Internal, &format!("the command could not be started: {step}: {why}"))
+}

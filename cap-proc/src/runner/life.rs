@@ -1,0 +1,207 @@
+//! The life of the runner, its order held by types.
+//!
+//! Descriptors over exec: 3 the lane to the front, 4 the setup document in a sealed memfd, then a directory for each
+//! workspace, a program for each command, and the scratch directory if there is one.
+
+use super::serve;
+use crate::lane::{Lane, LaneError};
+use crate::orders::{Jail, Ready};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, readlink};
+use nix::sys::prctl;
+use nix::sys::signal::kill;
+use nix::sys::stat::Mode;
+use nix::unistd::{getppid, pipe2};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use warden_jail::{GrantKind, Grants, Isolation, Life, LifeError, Privileges, Role};
+use warden_proto::codec::{self, CodecError};
+use warden_proto::limits::SETUP_MAX_BYTES;
+use warden_proto::msg::life::{INHERITED_FD, LINK_FD};
+use warden_proto::msg::proc::RunnerSetup;
+use warden_proto::{List, Text, build_id, sys};
+
+/// The runner could not get ready, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    /// The lane to the front broke.
+    #[error("the lane to the front: {0}")]
+    Lane(#[from] LaneError),
+    /// The jail could not be shut.
+    #[error(transparent)]
+    Jail(#[from] LifeError),
+    /// The setup document does not decode.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The setup is of another build, or too long.
+    #[error("the setup document at descriptor 4 is not one of this build")]
+    Setup,
+    /// The signal scope is not in force, so that ending a tree could end a bystander.
+    #[error("the runner's signal scope could not be proved, so no command may be started")]
+    Unproven,
+    /// A keeper has died without ending its tree first.
+    #[error("keeper {0} died before its command's processes were ended; everything was ended with it")]
+    KeeperLost(i32),
+    /// A system call failed.
+    #[error("the runner could not {0}: {1}")]
+    System(&'static str, #[source] Errno),
+}
+
+/// What every command is made from, opened before the jail is shut.
+#[derive(Debug)]
+pub struct Bench {
+    /// The broker's word.
+    pub setup: RunnerSetup,
+    /// Directories, in the order of the setup.
+    pub workspaces: Vec<OwnedFd>,
+    /// Programs, in the order of the setup; whether each is a script.
+    pub programs: Vec<(OwnedFd, bool)>,
+    /// The scratch directory and the path by which commands name it.
+    pub scratch: Option<(OwnedFd, Vec<u8>)>,
+    /// For what is no pipe.
+    pub null: OwnedFd,
+    /// End-of-file on the first when the runner is gone, because only it holds the second.
+    pub alive: (OwnedFd, OwnedFd),
+    /// Whether `/proc` hides what this process may not trace.
+    pub proc_hides: bool,
+}
+
+/// The whole life.
+pub fn live() -> Result<(), RunnerError> {
+    let front = Lane::new(inherited(LINK_FD)?);
+    let result = shut(&front);
+    if let Err(error) = &result {
+        // The front turns this into `unavailable` for every command, with the reason.
+        let ready = Ready { build_id: build_id(), jail: Err(Text::cut(&error.to_string())) };
+        let _ = front.send(&ready, &[], true);
+    }
+    let (isolation, bench) = result?;
+    let mut degraded = isolation.degraded;
+    if bench.proc_hides {
+        degraded.push("/proc hides processes here: one that hides itself is not counted as the command's".to_owned());
+    }
+    let degraded = List::first(degraded.iter().map(|text| Text::cut(text)));
+    let jail = Jail { landlock_abi: isolation.landlock_abi, degraded };
+    front.send(&Ready { build_id: build_id(), jail: Ok(jail) }, &[], true)?;
+    serve::serve(front, bench)
+}
+
+/// From exec to a shut and proven jail.
+fn shut(front: &Lane) -> Result<(Isolation, Bench), RunnerError> {
+    let parent = getppid();
+    let mut keep = vec![0, 1, 2, front.as_fd().as_raw_fd()];
+    let life = Life::connect(Role::CapProcRunner, || Ok::<_, RunnerError>(()))?.prepare(|()| {
+        let bench = prepare()?;
+        keep.extend(bench.numbers());
+        Ok::<_, RunnerError>(bench)
+    })?;
+    // Asked before and after: EPERM alone could also come from a parent of another user (T-07).
+    kill(parent, None).map_err(|_| RunnerError::Unproven)?;
+    let privileges = Privileges { parent: Some(parent.as_raw()), keep: Some(keep), ..Privileges::default() };
+    let life = life.drop_privileges(&privileges)?.lock_down(|(), bench| bench.grants())?;
+    if kill(parent, None) != Err(Errno::EPERM) {
+        return Err(RunnerError::Unproven);
+    }
+    // T-12: what a dead keeper leaves behind comes here, not to init.
+    prctl::set_child_subreaper(true).map_err(|e| RunnerError::System("adopt orphans", e))?;
+    let isolation = life.isolation().clone();
+    Ok(life.serve(|(), bench| (isolation, bench)))
+}
+
+fn prepare() -> Result<Bench, RunnerError> {
+    let system = |what| move |errno| RunnerError::System(what, errno);
+    let mut next = INHERITED_FD;
+    let mut take = || {
+        let number = next;
+        next = next.saturating_add(1);
+        inherited(number)
+    };
+    let setup = read_setup(take()?)?;
+    let workspaces = setup.workspaces.iter().map(|_| take()).collect::<Result<Vec<_>, _>>()?;
+    let mut programs = Vec::new();
+    for _ in setup.commands.iter() {
+        let program = take()?;
+        let script = is_script(&program).map_err(system("look at a program"))?;
+        programs.push((program, script));
+    }
+    let scratch = if setup.scratch {
+        let directory = take()?;
+        let path = readlink(own_path(&directory).as_str()).map_err(system("find its scratch directory"))?;
+        Some((directory, path.as_bytes().to_vec()))
+    } else {
+        None
+    };
+    let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(system("open /dev/null"))?;
+    let alive = pipe2(OFlag::O_CLOEXEC).map_err(system("make a pipe"))?;
+    let proc_hides = !std::path::Path::new(&format!("/proc/{}", getppid())).exists();
+    Ok(Bench { setup, workspaces, programs, scratch, null, alive, proc_hides })
+}
+
+impl Bench {
+    /// Every descriptor of the bench; any other is swept.
+    fn numbers(&self) -> Vec<RawFd> {
+        let programs = self.programs.iter().map(|(program, _)| program);
+        let scratch = self.scratch.iter().map(|(directory, _)| directory);
+        let rest = [&self.null, &self.alive.0, &self.alive.1];
+        self.workspaces.iter().chain(programs).chain(scratch).chain(rest).map(AsRawFd::as_raw_fd).collect()
+    }
+
+    /// What any command of the task may have.
+    fn grants(&self) -> Grants<'_> {
+        let exec = self.setup.commands.iter().any(|command| command.exec_workspace);
+        let mut grants = self.workspace_grants(exec);
+        for (program, _) in &self.programs {
+            grants = grants.with(GrantKind::Program, program.as_fd());
+        }
+        match &self.scratch {
+            Some((directory, _)) => grants.with(GrantKind::PrivateDirectory, directory.as_fd()),
+            None => grants,
+        }
+    }
+
+    /// The workspaces with their modes, and with execution in them or not.
+    pub fn workspace_grants(&self, exec: bool) -> Grants<'_> {
+        let mut grants = Grants::none();
+        for (directory, writable) in self.workspaces.iter().zip(self.setup.workspaces.iter()) {
+            let kind = if *writable { GrantKind::WorkspaceReadWrite } else { GrantKind::WorkspaceReadOnly };
+            grants = grants.with(kind, directory.as_fd());
+            if exec {
+                grants = grants.with(GrantKind::WorkspaceExecute, directory.as_fd());
+            }
+        }
+        grants
+    }
+}
+
+fn inherited(number: RawFd) -> Result<OwnedFd, RunnerError> {
+    sys::inherited(number).map_err(|e| RunnerError::System("find a descriptor that the spawner should have passed", e))
+}
+
+fn own_path(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn read_setup(document: OwnedFd) -> Result<RunnerSetup, RunnerError> {
+    let mut bytes = Vec::new();
+    let most = u64::try_from(SETUP_MAX_BYTES).unwrap_or(u64::MAX);
+    let mut file = File::from(document);
+    std::io::Seek::rewind(&mut file).map_err(|_| RunnerError::Setup)?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(|_| RunnerError::Setup)?;
+    let setup: RunnerSetup = codec::decode_document(&bytes)?;
+    if setup.build_id == build_id() { Ok(setup) } else { Err(RunnerError::Setup) }
+}
+
+/// Whether a program begins with `#!`. Its descriptor may be a path only, so it is opened again.
+fn is_script(program: &OwnedFd) -> nix::Result<bool> {
+    let opened = open(own_path(program).as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+    let mut file = match opened {
+        Ok(opened) => File::from(opened),
+        // May be executed but not read: then it is no script that could run.
+        Err(Errno::EACCES) => return Ok(false),
+        Err(other) => return Err(other),
+    };
+    let mut first = [0_u8; 2];
+    Ok(file.read_exact(&mut first).is_ok() && first == *b"#!")
+}

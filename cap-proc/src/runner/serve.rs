@@ -1,0 +1,128 @@
+//! The runner's loop: launches of the front, ends of keepers, nothing else.
+//!
+//! A keeper that ends otherwise than by its own will may have left processes behind; they are the runner's to end, and
+//! it cannot tell them from those of other keepers, so everything ends and the broker starts a new helper (T-12).
+
+use super::life::{Bench, RunnerError};
+use crate::keeper::{self, Assignment};
+use crate::lane::{Lane, LaneError};
+use crate::orders::{Launch, Launched, NO_WORKSPACE, failed};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+use warden_jail::fork::{Forked, fork_single_threaded, reap as reap_child};
+use warden_proto::msg::error::{CallError, ErrorCode};
+
+/// What keepers get to end their trees when the front is gone, before the runner ends all of them.
+const KEEPER_GRACE: Duration = Duration::from_millis(400);
+/// Between two looks at processes that are being ended.
+const END_STEP: Duration = Duration::from_millis(1);
+
+/// Serves until the front is gone; no process of the task is left when this returns.
+pub fn serve(front: Lane, bench: Bench) -> Result<(), RunnerError> {
+    let signals = watch_children().map_err(|e| RunnerError::System("watch its children", e))?;
+    let mut keepers = BTreeSet::new();
+    let result = wait_and_launch(&front, &bench, &signals, &mut keepers);
+    // Keepers see the end of the front by themselves and clean up; what is slow is ended here.
+    let grace = Instant::now() + if result.is_ok() { KEEPER_GRACE } else { Duration::ZERO };
+    while Instant::now() < grace && !keepers.is_empty() {
+        if reap(&mut keepers).is_err() {
+            break;
+        }
+        std::thread::sleep(END_STEP);
+    }
+    end_everything();
+    result
+}
+
+fn wait_and_launch(
+    front: &Lane,
+    bench: &Bench,
+    signals: &SignalFd,
+    keepers: &mut BTreeSet<Pid>,
+) -> Result<(), RunnerError> {
+    loop {
+        let mut ready = [PollFd::new(front.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        match ppoll(&mut ready, None, None) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(RunnerError::System("wait", errno)),
+        }
+        while let Ok(Some(_)) = signals.read_signal() {}
+        reap(keepers)?;
+        match front.try_receive::<Launch>() {
+            Ok(None) => {}
+            Ok(Some((launch, descriptors))) => {
+                let process = launch.process;
+                match start(bench, launch, descriptors, keepers) {
+                    Ok(control) => front.send(&Launched { process, result: Ok(()) }, &[control.as_fd()], true)?,
+                    Err(error) => front.send(&Launched { process, result: Err(error) }, &[], true)?,
+                }
+            }
+            Err(LaneError::Closed) => return Ok(()),
+            Err(other) => return Err(other.into()),
+        }
+    }
+}
+
+/// SIGCHLD as something that can be waited for beside the lane.
+pub fn watch_children() -> nix::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGCHLD);
+    set.thread_block()?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+/// Reaps keepers, and orphans of keepers that are gone.
+fn reap(keepers: &mut BTreeSet<Pid>) -> Result<(), RunnerError> {
+    while let Ok(Some(ended)) = reap_child() {
+        if keepers.remove(&ended.child) && ended.code != Some(0) {
+            return Err(RunnerError::KeeperLost(ended.child.as_raw()));
+        }
+    }
+    Ok(())
+}
+
+/// Ends all that is in the caller's signal scope but itself, and reaps it. The scope must have been proved: outside of
+/// one this would end everything the user runs (T-07).
+pub fn end_everything() {
+    loop {
+        let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+        match reap_child() {
+            Err(_) => return,
+            Ok(None) => std::thread::sleep(END_STEP),
+            Ok(Some(_)) => {}
+        }
+    }
+}
+
+/// Forks a keeper for one launch and returns the front's end of its control lane.
+fn start(
+    bench: &Bench,
+    launch: Launch,
+    descriptors: Vec<OwnedFd>,
+    keepers: &mut BTreeSet<Pid>,
+) -> Result<OwnedFd, CallError> {
+    let index = usize::from(launch.command);
+    let known = bench.programs.get(index).is_some() && bench.setup.commands.get(index).is_some();
+    let place = launch.workspace == NO_WORKSPACE || bench.workspaces.get(usize::from(launch.workspace)).is_some();
+    let pipes = launch.piped.iter().filter(|piped| **piped).count();
+    if !known || !place || pipes != descriptors.len() || launch.processes_max == 0 {
+        return Err(CallError::new(ErrorCode::Internal, "the front asked for something the runner was not set up for"));
+    }
+    let (control, theirs) = Lane::pair().map_err(|e| failed("make its control socket", e))?;
+    let mut pipes = descriptors.into_iter();
+    let stdio = launch.piped.map(|piped| if piped { pipes.next() } else { None });
+    let runner = Pid::this();
+    match fork_single_threaded().map_err(|e| failed("fork its keeper", e))? {
+        Forked::Parent { child } => {
+            keepers.insert(child);
+            Ok(control)
+        }
+        Forked::Child => keeper::live(Assignment { bench, launch, stdio, control: theirs, runner }),
+    }
+}

@@ -1,0 +1,91 @@
+//! Forking a process that has one thread, and giving a new program the signals it was born with.
+//!
+//! Used by cap-proc's runner and keepers, the only jailed processes that fork, so that they need no unsafe code of
+//! their own. Trusts its caller.
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::unistd::{ForkResult, Pid};
+use std::io;
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum ForkError {
+    #[error("cannot count the threads of this process: {0}")]
+    Count(io::Error),
+    #[error("this process has {0} threads; only one with a single thread may fork and go on")]
+    Threads(usize),
+    #[error("cannot fork: {0}")]
+    Fork(Errno),
+    #[error("cannot set signal {number} to its default: {source}")]
+    Signal { number: i32, source: Errno },
+    #[error("cannot unblock signals: {0}")]
+    Unblock(Errno),
+}
+
+/// Which side of the fork this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forked {
+    Parent { child: Pid },
+    Child,
+}
+
+/// Forks, after making sure that no other thread exists whose locks the child would inherit shut for ever. Needs
+/// `/proc`.
+pub fn fork_single_threaded() -> Result<Forked, ForkError> {
+    let threads = std::fs::read_dir("/proc/self/task").map_err(ForkError::Count)?.count();
+    if threads != 1 {
+        return Err(ForkError::Threads(threads));
+    }
+    // SAFETY: this process has exactly one thread (counted above), so the child may run any code.
+    match unsafe { nix::unistd::fork() }.map_err(ForkError::Fork)? {
+        ForkResult::Parent { child } => Ok(Forked::Parent { child }),
+        ForkResult::Child => Ok(Forked::Child),
+    }
+}
+
+/// Every signal at its default and none blocked, as a program expects: the Rust runtime ignores SIGPIPE, and keepers
+/// block SIGCHLD, and both would outlive an exec.
+pub fn default_signals() -> Result<(), ForkError> {
+    for number in 1..=libc::SIGRTMAX() {
+        if matches!(number, libc::SIGKILL | libc::SIGSTOP) {
+            continue;
+        }
+        // SAFETY: the default action runs no code of this process.
+        let before = unsafe { libc::signal(number, libc::SIG_DFL) };
+        // The C library keeps two numbers to itself and refuses them; nobody can have changed those.
+        if before == libc::SIG_ERR && Errno::last() != Errno::EINVAL {
+            return Err(ForkError::Signal { number, source: Errno::last() });
+        }
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(ForkError::Unblock)
+}
+
+/// A child that has ended and is reaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub child: Pid,
+    /// Its status, where it ended by itself.
+    pub code: Option<i32>,
+    /// The number of the signal that ended it, real-time signals included, for which nix has no name.
+    pub signal: Option<i32>,
+}
+
+/// Reaps one child that has ended, without waiting; `None` where none has, ECHILD where there is no child at all.
+pub fn reap() -> Result<Option<Ended>, Errno> {
+    loop {
+        let mut status = 0;
+        // SAFETY: waits for our own children and writes one int.
+        let answer = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        match Errno::result(answer) {
+            Err(Errno::EINTR) => continue,
+            Err(other) => return Err(other),
+            Ok(0) => return Ok(None),
+            Ok(child) => {
+                let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+                let signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
+                return Ok(Some(Ended { child: Pid::from_raw(child), code, signal }));
+            }
+        }
+    }
+}
