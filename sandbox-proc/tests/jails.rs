@@ -1,4 +1,6 @@
 //! What the kernel says of the processes while they work, and what happens when one of them dies.
+//!
+//! Code is compiled before a worker is forked: it waits two seconds for its setup, as a test here shows, and not longer.
 
 mod rig;
 
@@ -44,10 +46,10 @@ fn a_running_worker_is_jailed_and_holds_its_link_alone() {
     if skipped() {
         return;
     }
-    let template = Template::start();
+    let (template, code) = (Template::start(), compile(SPIN.as_bytes(), false).unwrap());
     let _other = template.fork();
     let mut worker = template.fork();
-    let locked = worker.begin(&program(), &compile(SPIN.as_bytes(), false).unwrap());
+    let locked = worker.begin(&program(), &code);
     assert_eq!(status(worker.pid, "NoNewPrivs"), "1");
     assert_eq!(status(worker.pid, "Seccomp"), "2");
     assert_eq!(status(worker.pid, "Seccomp_filters"), "2");
@@ -68,9 +70,9 @@ fn no_page_of_a_worker_is_writable_and_executable_and_it_cannot_be_read() {
     if skipped() {
         return;
     }
-    let template = Template::start();
+    let (template, code) = (Template::start(), compile(SPIN.as_bytes(), false).unwrap());
     let mut worker = template.fork();
-    worker.begin(&program(), &compile(SPIN.as_bytes(), false).unwrap());
+    worker.begin(&program(), &code);
     let maps = std::fs::read_to_string(format!("/proc/{}/maps", worker.pid)).unwrap();
     assert!(!maps.lines().any(|line| line.contains("rwx") || line.contains("-wx")), "{maps}");
     // The control: the guest's own code is there, executable, from the memfd.
@@ -121,8 +123,9 @@ fn a_worker_ends_when_its_link_does() {
       (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
       (memory (export "memory") 1) (data (i32.const 0) "\10\00\00\00\06\00\00\00")
       (func (export "_start") (loop (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32))) br 0)))"#;
+    let code = compile(flood.as_bytes(), false).unwrap();
     let mut worker = template.fork();
-    worker.begin(&program(), &compile(flood.as_bytes(), false).unwrap());
+    worker.begin(&program(), &code);
     let (spare, _) = socket::pair().unwrap();
     drop(std::mem::replace(&mut worker.link, FrameSocket::new(spare)));
     let ended = Instant::now();
@@ -151,12 +154,21 @@ fn a_worker_with_a_wrong_start_ends_and_says_nothing() {
 }
 
 #[test]
+fn a_worker_that_gets_no_setup_ends_by_itself() {
+    let template = Template::start();
+    let mut worker = template.fork();
+    let forked = Instant::now();
+    assert_eq!(worker.reap(), WaitStatus::Exited(Pid::from_raw(worker.pid), 70));
+    assert!(forked.elapsed() > Duration::from_millis(1500), "{:?}", forked.elapsed());
+}
+
+#[test]
 fn worker_and_template_die_with_the_spawner() {
     // A death signal is for the end of the thread that is the parent: here a thread plays the spawner.
     let (worker, template) = std::thread::spawn(|| {
-        let template = Template::start();
+        let (template, code) = (Template::start(), compile(SPIN.as_bytes(), false).unwrap());
         let mut worker = template.fork();
-        worker.begin(&WorkerSetup { wall_ms: 60_000, ..program() }, &compile(SPIN.as_bytes(), false).unwrap());
+        worker.begin(&WorkerSetup { wall_ms: 60_000, ..program() }, &code);
         let pids = (worker.pid, template.pid());
         std::mem::forget(worker);
         std::mem::forget(template);

@@ -18,6 +18,12 @@ use warden_proto::{Bytes, Kind, List, Text, codec};
 
 static PROBE: LazyLock<Vec<u8>> = LazyLock::new(|| compile(&component("control_probe"), false).unwrap());
 
+/// A template, with the brain compiled: a worker waits two seconds for its setup and no longer.
+fn warm() -> Template {
+    LazyLock::force(&PROBE);
+    Template::start()
+}
+
 fn planner(script: &Value) -> WorkerSetup {
     let guest = GuestKind::Planner {
         task: Text::new(json!({"script": script}).to_string()).unwrap(),
@@ -72,7 +78,7 @@ fn play_with(
     verdicts: Vec<LoopReply>,
     answer: &mut dyn FnMut(WorkerCall, &mut Inbox) -> Result<WorkerReply, CallError>,
 ) -> Played {
-    let template = Template::start();
+    let template = warm();
     let mut worker = template.fork();
     worker.begin(&planner(&script), &PROBE);
     let mut broker = Broker { answer, turns: Vec::new(), verdicts, steps_left: 10, outcome: Value::Null };
@@ -218,7 +224,7 @@ fn payloads_longer_than_a_frame_go_in_parts_both_ways() {
         {"capability": "fs.write_file", "input": {"path": "a", "contents": long}},
         {"capability": "fs.read_file", "input": {"path": "a", "max_bytes": 300_000}},
     ]}]);
-    let template = Template::start();
+    let template = warm();
     let mut worker = template.fork();
     worker.begin(&planner(&script), &PROBE);
     // Parts of the reply go out ahead of it, on the broker's end of the same link.
@@ -363,7 +369,7 @@ fn errors_of_the_brain_are_retried_three_times_at_most() {
 
 #[test]
 fn misbehaviour_ends_the_brain_alone() {
-    let template = Template::start();
+    let template = warm();
     let run = |op: Value, wall_ms| {
         let mut worker = template.fork();
         worker.begin(&WorkerSetup { wall_ms, ..planner(&json!([op])) }, &PROBE);
@@ -386,7 +392,7 @@ fn misbehaviour_ends_the_brain_alone() {
 
 #[test]
 fn a_silent_broker_does_not_hold_a_worker_beyond_its_time() {
-    let template = Template::start();
+    let template = warm();
     let mut worker = template.fork();
     worker.begin(&WorkerSetup { wall_ms: 300, ..planner(&json!([])) }, &PROBE);
     let call = worker.link.receive(0, None).unwrap();
