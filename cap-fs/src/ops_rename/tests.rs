@@ -87,3 +87,30 @@ fn between_workspaces_both_rule_books_hold() {
     assert_eq!(code(go("big", "big")), ErrorCode::Limit);
     assert!(fx.host("secret/a.key").exists());
 }
+
+#[test]
+fn a_link_to_a_parent_does_not_hide_whose_child_it_is() {
+    let mut fx = Fixture::new(&[("conf/key", DENY), ("conf/ro", DENY_WRITE)], |dir| {
+        fs::create_dir_all(dir.join("conf/key.d")).unwrap();
+        for name in ["conf/key", "conf/ro", "conf/free", "plain"] {
+            fs::write(dir.join(name), name).unwrap();
+        }
+        symlink("conf", dir.join("via")).unwrap();
+    });
+    for (name, rule) in [("via/key", "rule[0]"), ("via/ro", "rule[1]")] {
+        assert_eq!(denied_by(fx.ask(FsCall::RemoveFile { target: at(name) })), rule, "{name}");
+        assert_eq!(denied_by(fx.rename(name, "taken")), rule, "{name}");
+        assert_eq!(denied_by(fx.rename("plain", name)), rule, "{name}");
+        assert_eq!(denied_by(fx.write(name, b"x")), rule, "{name}");
+    }
+    fs::remove_file(fx.host("conf/key")).unwrap();
+    assert_eq!(denied_by(fx.write("via/key", b"x")), "rule[0]");
+    assert_eq!(denied_by(fx.ask(FsCall::EnsureDir { target: at("via/key") })), "rule[0]");
+    assert_eq!(denied_by(fx.rename("via/key.d", "via/key")), "rule[0]");
+    assert!(!fx.host("conf/key").exists() && fx.host("plain").exists());
+    assert_eq!(fs::read(fx.host("conf/ro")).unwrap(), b"conf/ro");
+    // The control: what no rule names goes through the same link.
+    fx.rename("via/free", "via/freed").unwrap();
+    fx.ask(FsCall::RemoveFile { target: at("via/freed") }).unwrap();
+    fx.ask(FsCall::RemoveDir { target: at("via/key.d"), recursive: true }).unwrap();
+}
