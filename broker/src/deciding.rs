@@ -138,7 +138,7 @@ impl Deciding {
         let failed = |e: std::io::Error| DecidingError::Unreadable {
             what: self.what,
             path: self.path.clone(),
-            source: Errno::from_raw(e.raw_os_error().unwrap_or(Errno::EIO as i32)),
+            source: Errno::from_raw(e.raw_os_error().unwrap_or(nix::libc::EIO)),
         };
         let mut bytes = Vec::new();
         let copy = self.file.try_clone().map_err(failed)?;

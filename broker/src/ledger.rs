@@ -89,6 +89,9 @@ pub struct Allowance {
     pub wall: Duration,
 }
 
+/// Longest wall limit that means anything: it keeps deadlines in the clock's range.
+const WALL_MAX: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+
 /// What one task has spent.
 #[derive(Debug)]
 pub struct Ledger {
@@ -115,7 +118,7 @@ impl Ledger {
             llm_calls: open(allowance.llm_calls),
             llm_tokens: open(allowance.llm_tokens),
             browser_actions: open(allowance.browser_actions),
-            wall: allowance.wall,
+            wall: allowance.wall.min(WALL_MAX),
             start: Instant::now(),
         }
     }

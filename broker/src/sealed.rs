@@ -21,7 +21,7 @@ pub fn writable(name: &str) -> nix::Result<OwnedFd> {
 /// A sealed memory file that holds `bytes`.
 pub fn holding(name: &str, bytes: &[u8]) -> nix::Result<OwnedFd> {
     let mut file = File::from(writable(name)?);
-    file.write_all(bytes).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(Errno::EIO as i32)))?;
+    file.write_all(bytes).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(nix::libc::EIO)))?;
     let fd = OwnedFd::from(file);
     seal(&fd)?;
     Ok(fd)

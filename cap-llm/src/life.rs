@@ -66,13 +66,12 @@ pub fn live() -> Result<(), LlmLifeError> {
     let limits = Limits { data_bytes: Some(DATA_BYTES), open_files: Some(OPEN_FILES), ..Limits::default() };
     let parent = Some(nix::unistd::getppid().as_raw());
     let privileges = Privileges { limits, parent, keep: Some(vec![0, 1, 2, LINK_FD]), ..Privileges::default() };
-    let life = Life::connect(Role::CapLlmReplay, connect)?
-        .prepare(prepare)?
-        .drop_privileges(&privileges)?
-        .lock_down(|_, prepared| {
+    let life = Life::connect(Role::CapLlmReplay, connect)?.prepare(prepare)?.drop_privileges(&privileges)?.lock_down(
+        |_, prepared| {
             prepared.open.get_or_init(open_descriptors);
             Grants::none()
-        })?;
+        },
+    )?;
     let isolation = life.isolation().clone();
     life.serve(|mut link, prepared| {
         link.send(Kind::Locked, 0, &locked(&isolation, prepared.open.get_or_init(Vec::new)), &[], true)?;

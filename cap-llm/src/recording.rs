@@ -99,7 +99,8 @@ impl Recording {
         }
         let line: Line = serde_json::from_slice(bytes).map_err(|e| malformed(e.to_string()))?;
         if let Some(expect) = &line.expect {
-            let pattern = Regex::new(expect).map_err(|e| malformed(format!("its expect is no regular expression: {e}")))?;
+            let pattern =
+                Regex::new(expect).map_err(|e| malformed(format!("its expect is no regular expression: {e}")))?;
             if !pattern.is_match(last) {
                 return Err(RecordingError::Mismatch(mismatch(number, expect, last)));
             }
@@ -198,7 +199,16 @@ mod tests {
 
     #[test]
     fn a_malformed_line_is_named_and_used_up() {
-        let bad = ["{", "", "[]", "{}", "{\"content\":1}", "{\"tool_calls\":{}}", "{\"content\":\"a\",\"expect\":\"(\"}", "\u{feff}{}"];
+        let bad = [
+            "{",
+            "",
+            "[]",
+            "{}",
+            "{\"content\":1}",
+            "{\"tool_calls\":{}}",
+            "{\"content\":\"a\",\"expect\":\"(\"}",
+            "\u{feff}{}",
+        ];
         for line in bad {
             let mut recording = recording(&format!("{line}\n{{\"content\":\"next\"}}\n"));
             let first = recording.answer("", false);

@@ -110,7 +110,8 @@ fn ended(child: &mut Child) -> ExitStatus {
 
 #[test]
 fn a_recording_is_answered_line_by_line_and_then_unavailable() {
-    let mut helper = Helper::with("{\"content\":\"one\"}\n{\"content\":\"two\",\"expect\":\"^go$\"}\n{\n{\"content\":\"four\"}\n");
+    let mut helper =
+        Helper::with("{\"content\":\"one\"}\n{\"content\":\"two\",\"expect\":\"^go$\"}\n{\n{\"content\":\"four\"}\n");
     assert_eq!(helper.text("anything"), "one");
     assert_eq!(helper.text("go"), "two");
     let error = helper.ask("x", false).unwrap_err();
@@ -123,7 +124,8 @@ fn a_recording_is_answered_line_by_line_and_then_unavailable() {
 
 #[test]
 fn a_mismatch_is_told_with_its_line_and_a_match_is_not() {
-    let mut helper = Helper::with("{\"content\":\"a\",\"expect\":\"passed\"}\n{\"content\":\"b\",\"expect\":\"passed\"}\n");
+    let mut helper =
+        Helper::with("{\"content\":\"a\",\"expect\":\"passed\"}\n{\"content\":\"b\",\"expect\":\"passed\"}\n");
     let reply = helper.ask("3 failed", false).unwrap();
     assert!(reply.mismatch.unwrap().contains("line 1"));
     assert_eq!(helper.text("3 passed"), "b");

@@ -47,6 +47,7 @@ impl SecondsText {
 }
 
 /// Formats seconds since the epoch, UTC, proleptic Gregorian (the civil-from-days algorithm).
+#[allow(clippy::arithmetic_side_effects, reason = "every term is bounded by the four-digit year")]
 pub(super) fn utc_text(unix_seconds: u64) -> String {
     // The year is held to four digits: segment names and record times have a fixed width.
     let unix_seconds = unix_seconds.min(253_402_300_799);

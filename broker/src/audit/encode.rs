@@ -44,7 +44,7 @@ impl Line {
     /// The length the line will have when it is sealed.
     pub fn sealed_len(&self) -> usize {
         // `,"prev":"` + 64 + `"` and the hash member and the newline.
-        self.bytes.len() + 9 + 64 + 1 + HASH_TAIL_BYTES + 1
+        self.bytes.len().saturating_add(9 + 64 + 1 + HASH_TAIL_BYTES + 1)
     }
 
     /// Begins a record, dropping what was there.
@@ -217,6 +217,7 @@ impl Line {
         }
     }
 
+    #[allow(clippy::arithmetic_side_effects, reason = "the divisors are constants above zero")]
     fn padded_micros(&mut self, micros: u32) {
         let mut rest = micros;
         for scale in [100_000, 10_000, 1000, 100, 10, 1] {

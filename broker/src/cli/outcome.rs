@@ -92,7 +92,7 @@ pub fn fault_of(ending: &Ending) -> Fault {
 }
 
 /// The answer of `warden run`.
-pub fn program(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>, captured: bool) -> Answer {
+pub fn program(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>) -> Answer {
     let end = program_end(&ended.ending);
     let usage = usage_json(&mut ended);
     let (stdout, stderr, encoding) = outputs(&ended.sinks.stdout.bytes, &ended.sinks.stderr.bytes);
@@ -130,8 +130,7 @@ pub fn program(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>, 
             denial.rule
         ));
     }
-    let text = if captured { String::new() } else { String::new() };
-    Answer { json, text, note: note.trim_start().to_owned(), status }
+    Answer { json, text: String::new(), note: note.trim_start().to_owned(), status }
 }
 
 /// `outcome` of a task, with its exit status and its reason.
@@ -179,7 +178,7 @@ pub fn task(mut ended: Ended, id: &str, head: Option<&Head>, transcript: Option<
 }
 
 fn task_text(ended: &Ended, outcome: &str, reason: Option<&str>, head: Option<&Head>) -> String {
-    let mut text = format!("{outcome}");
+    let mut text = outcome.to_owned();
     if let Some(reason) = reason {
         text.push_str(&format!(": {}", one_line(reason, 600)));
     }

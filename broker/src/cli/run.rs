@@ -94,7 +94,7 @@ pub fn run(args: RunArgs, json: bool) -> Result<Answer, Failure> {
         }
         Ok((ended, crate::cache::hex(&id)))
     })?;
-    Ok(outcome::program(ended, &id, started.elapsed(), head.as_ref(), json))
+    Ok(outcome::program(ended, &id, started.elapsed(), head.as_ref()))
 }
 
 /// A task's id: 128 random bits.

@@ -164,7 +164,7 @@ impl Task {
     }
 
     /// A helper has died, was silent or broke the protocol: it is gone, with all its handles, and nobody else is.
-    async fn helper_lost(&mut self, role: Role, error: &PeerError, out_of_time: bool) -> CallError {
+    pub(crate) async fn helper_lost(&mut self, role: Role, error: &PeerError, out_of_time: bool) -> CallError {
         let exit = self.helpers.remove(role).await;
         match role {
             Role::CapFs => self.handles.clear(),

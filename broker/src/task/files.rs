@@ -139,11 +139,10 @@ impl Task {
             self.handles.remove(number);
         }
         let mut done = Done { reply, content: Vec::new() };
-        match (&done.reply, handle) {
-            (FsReply::Opened { handle: number, .. }, Some(handle)) => {
-                if !self.handles.add(*number, handle) {
-                    return Err(CallError::new(ErrorCode::Internal, "cap-fs gave out a handle twice"));
-                }
+        match (&done.reply, &handle) {
+            (FsReply::Opened { handle: number, .. }, Some(handle)) if !self.handles.add(*number, handle.clone()) => {
+                let error = PeerError::Refused("it gave out a handle twice".to_owned());
+                return Err(self.helper_lost(Role::CapFs, &error, false).await);
             }
             (FsReply::Content { contents, .. }, _) => {
                 done.content = self.payload(Role::CapFs, contents.clone()).await?;

@@ -3,9 +3,9 @@
 use super::{Stop, Task};
 use std::time::Duration;
 use warden_policy::Predicate;
+use warden_proto::Text;
 use warden_proto::msg::error::CallError;
 use warden_proto::msg::fs::FileCheck;
-use warden_proto::{Text, render};
 
 /// A predicate's own time.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -126,7 +126,7 @@ fn told(answer: Result<(bool, String), CallError>) -> (bool, String) {
         Ok(found) => found,
         Err(error) => {
             let rule = if error.rule.is_empty() { String::new() } else { format!(" ({})", error.rule) };
-            (false, format!("{}{rule}", render::error(&error)["message"].as_str().unwrap_or_default()))
+            (false, format!("{}{rule}", error.message))
         }
     }
 }

@@ -342,10 +342,10 @@ impl Task {
                     self.ledger.give_back(Cost::Processes, 1);
                 }
             }
-            (ProcReply::Done, Some(number)) if closing => {
-                if self.processes.remove(number).is_some_and(|p| !p.ended) {
-                    self.ledger.give_back(Cost::Processes, 1);
-                }
+            (ProcReply::Done, Some(number))
+                if closing && self.processes.remove(number).is_some_and(|process| !process.ended) =>
+            {
+                self.ledger.give_back(Cost::Processes, 1);
             }
             _ => {}
         }

@@ -72,7 +72,9 @@ impl Desk {
                 process.waits.push((request, until));
                 None
             }),
-            ProcCall::Signal { process, signal } => self.handle(process).and_then(|process| give_signal(process, signal)),
+            ProcCall::Signal { process, signal } => {
+                self.handle(process).and_then(|process| give_signal(process, signal))
+            }
             ProcCall::Close { process } => self.handle(process).map(|process| {
                 process.closes.push(request);
                 process.want_kill();
@@ -135,7 +137,12 @@ impl Desk {
         Ok(draft)
     }
 
-    fn draft_start(&mut self, request: u32, command: &HelperCommand, modes: [StdioMode; 3]) -> Result<Draft, CallError> {
+    fn draft_start(
+        &mut self,
+        request: u32,
+        command: &HelperCommand,
+        modes: [StdioMode; 3],
+    ) -> Result<Draft, CallError> {
         let held = usize::try_from(self.setup.bounds.output_bytes).unwrap_or(usize::MAX).clamp(1, BLOB_MAX_BYTES);
         let piped = modes.map(|mode| mode == StdioMode::Pipe);
         let purpose = Purpose::Handle { request: Some(request) };

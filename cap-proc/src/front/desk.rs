@@ -149,7 +149,9 @@ impl Desk {
 
     fn read_keeper(&mut self, id: u32) -> Result<(), FrontError> {
         loop {
-            let Some(control) = self.processes.get(&id).and_then(|process| process.control.as_ref()) else { return Ok(()) };
+            let Some(control) = self.processes.get(&id).and_then(|process| process.control.as_ref()) else {
+                return Ok(());
+            };
             match control.try_receive::<Report>() {
                 Ok(None) => return Ok(()),
                 Ok(Some((Report::Begun, _))) => self.begun(id)?,

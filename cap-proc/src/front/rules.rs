@@ -13,8 +13,24 @@ pub const UNCHECKED: &str = "the command's paths are not checked against deny ru
 /// Variables that no guest sets, whatever a policy lists: they make the loader, the C library or a shell run or read
 /// something else before the program's own first line.
 const NEVER_FROM_GUEST: [&str; 18] = [
-    "BASH_ENV", "BASH_FUNC_", "ENV", "GCONV_PATH", "GETCONF_DIR", "GLIBC_TUNABLES", "HOME", "HOSTALIASES", "IFS", "LD_",
-    "LOCPATH", "MALLOC_", "NLSPATH", "PATH", "PS4", "SHELLOPTS", "TMPDIR", "TZDIR",
+    "BASH_ENV",
+    "BASH_FUNC_",
+    "ENV",
+    "GCONV_PATH",
+    "GETCONF_DIR",
+    "GLIBC_TUNABLES",
+    "HOME",
+    "HOSTALIASES",
+    "IFS",
+    "LD_",
+    "LOCPATH",
+    "MALLOC_",
+    "NLSPATH",
+    "PATH",
+    "PS4",
+    "SHELLOPTS",
+    "TMPDIR",
+    "TZDIR",
 ];
 /// Those of the above that stand for everything that begins with them.
 const PREFIXES: [&str; 3] = ["BASH_FUNC_", "LD_", "MALLOC_"];
@@ -73,7 +89,8 @@ fn arguments_allowed(shapes: &[ArgShape], arguments: &[&str]) -> bool {
 
 fn check_variable(rule: &CommandSetup, variable: &EnvVar) -> Result<(), CallError> {
     let key = variable.key.as_str();
-    let shaped = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !key.starts_with(|c: char| c.is_ascii_digit());
+    let shaped =
+        key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !key.starts_with(|c: char| c.is_ascii_digit());
     if key.is_empty() || !shaped || variable.value.contains('\0') {
         return Err(CallError::new(ErrorCode::InvalidArgument, "a variable's name or value is malformed"));
     }
@@ -121,7 +138,9 @@ mod tests {
         for yes in [&["test"][..], &["test", "a", "b"], &["fmt", "--check"], &["show", "x"], &["show", "**"]] {
             assert!(allowed(shapes, yes), "{yes:?}");
         }
-        for no in [&[][..], &["fmt"], &["fmt", "--check", "x"], &["show"], &["show", "a", "b"], &["tests"], &["x", "test"]] {
+        for no in
+            [&[][..], &["fmt"], &["fmt", "--check", "x"], &["show"], &["show", "a", "b"], &["tests"], &["x", "test"]]
+        {
             assert!(!allowed(shapes, no), "{no:?}");
         }
     }

@@ -72,7 +72,9 @@ fn try_become(plan: &Plan<'_>, birth: &Lane) -> Result<std::convert::Infallible,
     sweep_descriptors(&[0, 1, 2, program.as_raw_fd(), birth.as_fd().as_raw_fd()])
         .map_err(|e| failed("close other descriptors", e))?;
     execveat(program, c"", &arguments, &environment, AtFlags::AT_EMPTY_PATH).map_err(|errno| match errno {
-        Errno::ENOENT => CallError::new(ErrorCode::NotFound, "the command's interpreter is not there, or no command may use it"),
+        Errno::ENOENT => {
+            CallError::new(ErrorCode::NotFound, "the command's interpreter is not there, or no command may use it")
+        }
         Errno::EACCES => CallError::new(ErrorCode::Unavailable, "the command's program may not be executed"),
         other => failed("execute it", other),
     })

@@ -82,7 +82,8 @@ fn settle(bench: &Bench, stdio: &[Option<OwnedFd>; 3], control: &Lane, runner: P
         return Err(failed("find its runner", Errno::ESRCH));
     }
     let domain = Domain::scope_only(Role::CapProcRunner).and_then(Domain::enter);
-    let entered = domain.map_err(|e| CallError::new(ErrorCode::Unavailable, &format!("no command can be kept here: {e}")))?;
+    let entered =
+        domain.map_err(|e| CallError::new(ErrorCode::Unavailable, &format!("no command can be kept here: {e}")))?;
     if entered.abi < 6 || kill(runner, None) != Err(Errno::EPERM) {
         let message = "this kernel does not confine signals (Landlock ABI 6), so a command's processes could not be ended together";
         return Err(CallError::new(ErrorCode::Unavailable, message));

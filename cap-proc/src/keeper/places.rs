@@ -86,9 +86,11 @@ impl Places {
 
     /// Counts anew. Which grants are settled is decided before the count: what they made is then there to be seen.
     fn count(&mut self, now: Instant) {
-        self.grants.retain(|grant| now.saturating_duration_since(grant.at) < GRANT_SETTLED && may_be_forking(grant.thread));
+        self.grants
+            .retain(|grant| now.saturating_duration_since(grant.at) < GRANT_SETTLED && may_be_forking(grant.thread));
         let own = Pid::this();
-        let numbers = self.proc.iter().flatten().filter_map(|entry| entry.file_name().to_str().ok()?.parse::<i32>().ok());
+        let numbers =
+            self.proc.iter().flatten().filter_map(|entry| entry.file_name().to_str().ok()?.parse::<i32>().ok());
         let seen = numbers.map(Pid::from_raw).filter(|pid| *pid != own && kill(*pid, None).is_ok()).count();
         self.bound = seen.saturating_add(self.grants.len());
         self.counted = Instant::now();

@@ -47,7 +47,8 @@ fn wait_and_launch(
     keepers: &mut BTreeSet<Pid>,
 ) -> Result<(), RunnerError> {
     loop {
-        let mut ready = [PollFd::new(front.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let mut ready =
+            [PollFd::new(front.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         match ppoll(&mut ready, None, None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(RunnerError::System("wait", errno)),

@@ -1,1 +1,232 @@
+//! What a command cannot reach, each beside what it can.
+
 use crate::support::*;
+use std::os::unix::fs::PermissionsExt;
+use warden_proto::msg::error::ErrorCode;
+use warden_proto::msg::proc::*;
+
+/// Python that tries each line and prints what came of it: `ok`, or the name of the errno.
+fn tries(lines: &[String]) -> String {
+    let mut code = "import os, socket, errno, ctypes, signal, sys\nlibc = ctypes.CDLL(None, use_errno=True)\n\
+        def raw(*a):\n  r = libc.syscall(*a)\n  if r < 0: raise OSError(ctypes.get_errno(), '')\n  return r\n\
+        def t(f):\n  try:\n    f(); print('ok')\n  except OSError as e: print(errno.errorcode[e.errno])\n"
+        .to_owned();
+    lines.iter().for_each(|line| code.push_str(&format!("t(lambda: {line})\n")));
+    code
+}
+
+/// Pairs of an attempt and its answer, run in one command.
+#[track_caller]
+fn expect(helper: &mut Helper, pairs: &[(&str, &str)]) {
+    let lines: Vec<String> = pairs.iter().map(|(line, _)| (*line).to_owned()).collect();
+    let printed = helper.python(&tries(&lines));
+    let answers: Vec<&str> = printed.lines().collect();
+    assert_eq!(answers.len(), pairs.len(), "{printed}");
+    for ((line, expected), answer) in pairs.iter().zip(answers) {
+        assert!(expected.split('|').any(|one| one == answer), "{line}: {answer}, not {expected}");
+    }
+}
+
+#[test]
+fn files_inside_the_workspace_only() {
+    let mut helper = Helper::with(Options { workspaces: vec![true, false], ..Options::default() });
+    let root = helper.root.path().display().to_string();
+    std::fs::write(helper.root.path().join("outside"), "secret").unwrap();
+    std::fs::write(helper.root.path().join("w1/read"), "r").unwrap();
+    std::os::unix::fs::symlink("../outside", helper.workspace().join("link")).unwrap();
+    let home = std::env::var("HOME").unwrap_or("/root".into());
+    let own: [(&str, &str); 4] = [
+        ("open('made', 'w').write('x')", "ok"),
+        ("os.mkdir('dir')", "ok"),
+        ("os.chmod('made', 0o700)", "ok"),
+        ("os.utime('made', (1, 1))", "ok"),
+    ];
+    expect(&mut helper, &own);
+    let outside = [
+        (format!("open('{root}/w1/read').read()"), "ok"),
+        (format!("open('{root}/w1/read', 'w')"), "EACCES"),
+        (format!("open('{root}/w1/new', 'w')"), "EACCES"),
+        (format!("open('{root}/outside').read()"), "EACCES"),
+        (format!("open('{root}/outside', 'w')"), "EACCES"),
+        ("open('link').read()".into(), "EACCES"),
+        (format!("os.chmod('{root}/outside', 0o777)"), "EPERM"),
+        (format!("os.rename('made', '{root}/made')"), "EACCES|EXDEV"),
+        (format!("os.link('{root}/outside', 'hard')"), "EACCES|EXDEV"),
+        (format!("os.listdir('{home}')"), "EACCES"),
+        ("os.listdir('/')".into(), "EACCES"),
+        ("os.listdir('/usr')".into(), "ok"),
+        ("open('/tmp/x', 'w')".into(), "EACCES"),
+        ("open('/dev/shm/x', 'w')".into(), "EACCES"),
+        ("open('/usr/x', 'w')".into(), "EACCES"),
+        ("open('/etc/shadow').read()".into(), "EACCES"),
+        ("open('/dev/null', 'w').write('x')".into(), "ok"),
+        ("open(os.environ['TMPDIR'] + '/x', 'w').write('x')".into(), "ok"),
+        ("os.listdir(os.environ['TMPDIR'] + '/..')".into(), "EACCES"),
+        ("os.mknod('device', 0o20600, os.makedev(1, 3))".into(), "EPERM|EACCES"),
+    ];
+    let borrowed: Vec<(&str, &str)> = outside.iter().map(|(line, answer)| (line.as_str(), *answer)).collect();
+    expect(&mut helper, &borrowed);
+    assert_eq!(std::fs::metadata(helper.workspace().join("made")).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn no_socket_but_a_pair() {
+    let mut helper = Helper::new();
+    expect(
+        &mut helper,
+        &[
+            ("socket.socketpair()", "ok"),
+            ("socket.socket(socket.AF_UNIX)", "EACCES"),
+            ("socket.socket(socket.AF_INET)", "EACCES"),
+            ("socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)", "EACCES"),
+            ("socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)", "EACCES"),
+            ("socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)", "EACCES"),
+        ],
+    );
+}
+
+#[test]
+fn no_hand_on_other_processes() {
+    let mut helper = Helper::new();
+    let (us, front, runner) = (std::process::id(), helper.front_pid, helper.runner_pid);
+    let mut lines = vec![
+        ("os.kill(os.getpid(), 0)".to_owned(), "ok"),
+        // The keeper: the parent.
+        ("os.kill(os.getppid(), 0)".to_owned(), "EPERM"),
+        ("os.kill(os.getppid(), 9)".to_owned(), "EPERM"),
+        ("open(f'/proc/{os.getpid()}/environ').read()".to_owned(), "ok"),
+        ("raw(101, 16, os.getppid(), 0, 0)".to_owned(), "EPERM"),
+    ];
+    for pid in [us.to_string(), front.to_string(), runner.to_string()] {
+        lines.push((format!("os.kill({pid}, 9)"), "EPERM"));
+        lines.push((format!("open('/proc/{pid}/mem', 'rb').read(1)"), "EACCES|EPERM"));
+    }
+    for name in ["environ", "mem", "maps", "auxv"] {
+        lines.push((format!("open(f'/proc/{{os.getppid()}}/{name}', 'rb').read(1)"), "EACCES|EPERM"));
+    }
+    for name in ["fd", "map_files"] {
+        lines.push((format!("os.listdir(f'/proc/{{os.getppid()}}/{name}')"), "EACCES|EPERM"));
+    }
+    for name in ["cwd", "root", "exe"] {
+        lines.push((format!("os.readlink(f'/proc/{{os.getppid()}}/{name}')"), "EACCES|EPERM"));
+    }
+    lines.push(("raw(310, os.getppid(), 0, 0, 0, 0, 0)".to_owned(), "EPERM"));
+    lines.push(("raw(438, raw(434, os.getppid(), 0), 0, 0)".to_owned(), "EPERM|ESRCH"));
+    let borrowed: Vec<(&str, &str)> = lines.iter().map(|(line, answer)| (line.as_str(), *answer)).collect();
+    expect(&mut helper, &borrowed);
+}
+
+#[test]
+fn a_kill_of_everything_reaches_nothing_outside() {
+    let mut helper = Helper::new();
+    let mark = marker();
+    let mut bystander = std::process::Command::new("/bin/sh").args(["-c", &format!("sleep 300; : {mark}")]).spawn().unwrap();
+    let other = helper.start(command(SH, &["-c", "echo up; sleep 300"]));
+    assert_eq!(helper.line(other), "up");
+    let ran = helper.run(command(PYTHON, &["-c", "import os\nchild = os.fork()\nif child == 0:\n  import time; time.sleep(300)\nos.kill(-1, 9)\nprint(os.waitpid(child, 0)[1])"]));
+    assert_eq!(ran.unwrap().stdout, "9\n", "its own child is within reach");
+    assert!(bystander.try_wait().unwrap().is_none(), "a bystander of the same uid lives");
+    let running = helper.call(&ProcCall::Wait { process: other, timeout_ms: Some(0) }).unwrap_err();
+    assert_eq!(running.code, ErrorCode::Timeout, "another command of the task lives");
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+}
+
+#[test]
+fn a_command_holds_its_three_descriptors_and_its_own_session() {
+    let mut helper = Helper::new();
+    let code = "import os\nprint(sorted(int(f) for f in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{f}')), os.getsid(0) == os.getpid(), os.umask(0))\ntry: os.open('/dev/tty', os.O_RDWR)\nexcept OSError as e: print(e.errno)";
+    let printed = helper.python(code);
+    assert_eq!(printed, "[0, 1, 2] True 18\n13");
+    let limits = helper.run(command(SH, &["-c", "grep -E 'NoNewPrivs|Seccomp:|CapEff|CapBnd' /proc/self/status"])).unwrap().stdout;
+    assert!(limits.contains("NoNewPrivs:\t1\n") && limits.contains("Seccomp:\t2\n"), "{limits}");
+    assert!(limits.contains("CapEff:\t0000000000000000\n") && limits.contains("CapBnd:\t0000000000000000\n"), "{limits}");
+}
+
+#[test]
+fn helpers_are_jailed_and_hold_only_their_sockets() {
+    let helper = Helper::new();
+    for pid in [helper.front_pid, helper.runner_pid] {
+        assert_eq!((status_line(pid, "NoNewPrivs"), status_line(pid, "Seccomp")), ("1".into(), "2".into()));
+        assert_eq!(status_line(pid, "CapEff"), "0000000000000000");
+    }
+    assert_eq!(helper.locked.descriptors.iter().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    assert!(helper.locked.landlock_abi >= 6);
+}
+
+#[test]
+fn programs_in_the_workspace_run_only_where_the_rule_says_so() {
+    let mut options = Options::default();
+    let mut builder = any("builder", "/bin/sh");
+    builder.0.exec_workspace = true;
+    options.commands.push(builder);
+    let mut helper = Helper::with(options);
+    let tool = helper.workspace().join("tool");
+    std::fs::copy("/bin/echo", &tool).unwrap();
+    assert_eq!(helper.run(command(3, &["-c", "./tool ran"])).unwrap().stdout, "ran\n");
+    let refused = helper.run(command(SH, &["-c", "./tool ran"])).unwrap();
+    assert_eq!((refused.exit.code, refused.stdout.as_str()), (Some(126), ""));
+}
+
+#[test]
+fn private_directories_are_apart_and_removed() {
+    let mut helper = Helper::new();
+    let process = helper.start(command(SH, &["-c", "echo secret > $TMPDIR/x; echo $TMPDIR; read line"]));
+    let other = helper.line(process);
+    assert!(exists(std::path::Path::new(&other)));
+    let lines = [format!("open('{other}/x').read()"), "open(os.environ['HOME'] + '/x', 'w').write('x')".into()];
+    assert_eq!(helper.python(&tries(&lines)), "EACCES\nok");
+    // Deep, unreadable and full of links: taken apart all the same, and nothing outside is touched.
+    let victim = helper.workspace().join("victim");
+    std::fs::write(&victim, "v").unwrap();
+    let code = format!(
+        "import os\nos.chdir(os.environ['TMPDIR'])\nfor n in range(3000):\n  os.mkdir('d'); open('f','w').close(); os.symlink('{}', 'l'); os.chdir('d')\nfd = os.open('.', 0); os.fchmod(fd, 0)",
+        victim.display()
+    );
+    assert_eq!(helper.run(command(PYTHON, &["-c", &code])).unwrap().exit.code, Some(0));
+    let entries = |path: &std::path::Path| std::fs::read_dir(path).unwrap().count();
+    let scratch = helper.scratch();
+    wait_for("the private directories to go", || entries(&scratch) == 1);
+    assert!(exists(&victim));
+    helper.call(&ProcCall::Close { process }).unwrap();
+    wait_for("the last private directory to go", || entries(&scratch) == 0);
+}
+
+#[test]
+fn without_scratch_only_the_workspace_is_writable() {
+    let mut helper = Helper::with(Options { scratch: false, ..Options::default() });
+    expect(
+        &mut helper,
+        &[
+            ("open('x', 'w').write('x')", "ok"),
+            ("os.environ['TMPDIR']", "KEY"),
+        ][..1],
+    );
+    assert_eq!(helper.python("import os; print('TMPDIR' in os.environ, os.environ['HOME'])"), "False /nonexistent");
+}
+
+#[test]
+fn ordinary_tools_work() {
+    let mut options = Options::default();
+    options.commands.push(any("git", "/usr/bin/git"));
+    options.commands.push(any("make", "/usr/bin/make"));
+    let mut helper = Helper::with(options);
+    let mut commit = command(SH, &["-c", "git init -q . && echo a > a && git add a && git commit -qm one && git log --format=%s"]);
+    let vars = ["AUTHOR", "COMMITTER"].iter().flat_map(|who| {
+        [variable(&format!("GIT_{who}_NAME"), "A"), variable(&format!("GIT_{who}_EMAIL"), "a@b")]
+    });
+    commit.env = warden_proto::List::new(vars.collect()).unwrap();
+    let ran = helper.run(commit).unwrap();
+    assert_eq!((ran.exit.code, ran.stdout.as_str()), (Some(0), "one\n"), "{}", ran.stderr);
+    let rules: String = (0..12).map(|n| format!("t{n}:\n\t@sleep 0.05; echo {n} | cat > out{n}\n")).collect();
+    let all: Vec<String> = (0..12).map(|n| format!("t{n}")).collect();
+    std::fs::write(helper.workspace().join("Makefile"), format!("all: {}\n{rules}", all.join(" "))).unwrap();
+    let mut make = command(4, &["-j4", "all"]);
+    make.processes_max = 16;
+    let ran = helper.run(make).unwrap();
+    assert_eq!(ran.exit.code, Some(0), "{}", ran.stderr);
+    assert!((0..12).all(|n| exists(&helper.workspace().join(format!("out{n}")))));
+    std::fs::write(helper.workspace().join("test_x.py"), "import unittest\nclass T(unittest.TestCase):\n  def test(self): self.assertEqual(1, 1)\n").unwrap();
+    let ran = helper.run(command(PYTHON, &["-m", "unittest"])).unwrap();
+    assert!(ran.stderr.contains("OK"), "{}", ran.stderr);
+}

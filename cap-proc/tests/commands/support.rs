@@ -17,7 +17,7 @@ use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::HelperTarget;
 use warden_proto::msg::life::{Hello, Locked, Role, Setup};
 use warden_proto::msg::proc::*;
-use warden_proto::{Bytes, FrameSocket, Frame, Kind, List, SocketError, Text, build_id, codec, socket};
+use warden_proto::{Bytes, Frame, FrameSocket, Kind, List, SocketError, Text, build_id, codec, socket};
 
 /// Nobody's uid and gid on Debian.
 const NOBODY: u32 = 65534;
@@ -56,8 +56,7 @@ pub const ECHO: u16 = 2;
 
 impl Default for Options {
     fn default() -> Self {
-        let bounds =
-            ProcBounds { memory_bytes: 1 << 30, file_bytes: 1 << 26, processes: 64, output_bytes: 1 << 20 };
+        let bounds = ProcBounds { memory_bytes: 1 << 30, file_bytes: 1 << 26, processes: 64, output_bytes: 1 << 20 };
         let commands = vec![any("python3", "/usr/bin/python3"), any("sh", "/bin/sh"), any("echo", "/bin/echo")];
         Self { commands, bounds, workspaces: vec![true], scratch: true, as_nobody: false }
     }
@@ -95,12 +94,13 @@ fn start(role: &str, sockets: Vec<OwnedFd>, files: &[String], as_nobody: bool) -
     let program = env!("CARGO_BIN_EXE_cap-proc");
     let script = if as_nobody {
         let drop = format!("/usr/bin/setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups");
-        format!("exec {drop} /bin/bash -c '\"{program}\" {role}; exit $?' {moves}")
+        format!("exec {drop} /bin/bash --norc -c '\"{program}\" {role}; exit $?' {moves}")
     } else {
         format!("exec '{program}' {role} {moves}")
     };
     let mut command = Command::new("/bin/bash");
-    command.args(["-c", &script]).env_clear().env("BROKER_SECRET", "hunter2");
+    // Bash takes a socket for a remote login and would read a start-up file.
+    command.args(["--norc", "-c", &script]).env_clear().env("BROKER_SECRET", "hunter2");
     let mut sockets = sockets.into_iter();
     if let Some(first) = sockets.next() {
         command.stdin(Stdio::from(first));

@@ -23,7 +23,9 @@ fn a_command_runs_to_its_end() {
 #[test]
 fn the_same_as_an_ordinary_user() {
     let mut helper = Helper::with(Options { as_nobody: true, ..Options::default() });
-    let printed = helper.python("import os; open('f','w').write('x'); os.chmod('f', 0o600); print(os.getuid(), oct(os.stat('f').st_mode))");
+    let printed = helper.python(
+        "import os; open('f','w').write('x'); os.chmod('f', 0o600); print(os.getuid(), oct(os.stat('f').st_mode))",
+    );
     assert_eq!(printed, "65534 0o100600");
     let ran = helper.run(command(SH, &["-c", "echo a | cat | tr a b; exit 4"])).unwrap();
     assert_eq!((ran.exit.code, ran.stdout.as_str()), (Some(4), "b\n"));
@@ -37,7 +39,11 @@ fn the_same_as_an_ordinary_user() {
 #[test]
 fn input_goes_in_and_long_output_comes_out() {
     let mut helper = Helper::new();
-    let request = helper.run_call(command(PYTHON, &["-c", "import sys; sys.stdout.write(sys.stdin.read().upper())"]), &vec![b'a'; 300_000], 1 << 20);
+    let request = helper.run_call(
+        command(PYTHON, &["-c", "import sys; sys.stdout.write(sys.stdin.read().upper())"]),
+        &vec![b'a'; 300_000],
+        1 << 20,
+    );
     let ran = helper.ran(request).unwrap();
     assert_eq!(ran.stdout, "A".repeat(300_000));
     let request = helper.run_call(command(SH, &["-c", "cat; echo end"]), b"", 100);
@@ -47,7 +53,8 @@ fn input_goes_in_and_long_output_comes_out() {
 #[test]
 fn output_over_the_cap_is_dropped_and_said() {
     let mut helper = Helper::new();
-    let code = "import sys; sys.stdout.write('x' * 5_000_000); sys.stderr.write('y' * 10); print('done', file=sys.stderr)";
+    let code =
+        "import sys; sys.stdout.write('x' * 5_000_000); sys.stderr.write('y' * 10); print('done', file=sys.stderr)";
     let request = helper.run_call(command(PYTHON, &["-c", code]), b"", 1000);
     let ran = helper.ran(request).unwrap();
     assert_eq!((ran.exit.code, ran.stdout.len(), ran.truncated), (Some(0), 1000, true));
@@ -63,7 +70,10 @@ fn output_over_the_cap_is_dropped_and_said() {
 #[test]
 fn streams_go_both_ways() {
     let mut helper = Helper::new();
-    let process = helper.start(command(PYTHON, &["-uc", "import sys\nfor l in sys.stdin: print(l.strip()[::-1]); print('e', file=sys.stderr)"]));
+    let process = helper.start(command(
+        PYTHON,
+        &["-uc", "import sys\nfor l in sys.stdin: print(l.strip()[::-1]); print('e', file=sys.stderr)"],
+    ));
     assert_eq!(helper.write(process, b"abc\n", false), Ok(ProcReply::Accepted { bytes: 4 }));
     assert_eq!(helper.line(process), "cba");
     assert_eq!(helper.write(process, b"xyz\n", true), Ok(ProcReply::Accepted { bytes: 4 }));
@@ -114,7 +124,8 @@ fn each_signal_arrives_and_kill_takes_the_tree() {
     let code = "import signal, sys, time\nfor s in (1, 2, 15): signal.signal(s, lambda n, f: print(n, flush=True))\nprint('up', flush=True)\nwhile True: time.sleep(1)";
     let process = helper.start(command(PYTHON, &["-uc", code]));
     assert_eq!(helper.line(process), "up");
-    for (signal, number) in [(ProcessSignal::Term, "15"), (ProcessSignal::Interrupt, "2"), (ProcessSignal::Hangup, "1")] {
+    for (signal, number) in [(ProcessSignal::Term, "15"), (ProcessSignal::Interrupt, "2"), (ProcessSignal::Hangup, "1")]
+    {
         assert_eq!(helper.call(&ProcCall::Signal { process, signal }), Ok(ProcReply::Done));
         assert_eq!(helper.line(process), number);
     }
@@ -127,7 +138,10 @@ fn each_signal_arrives_and_kill_takes_the_tree() {
     assert_eq!(helper.line(process), "up");
     helper.call(&ProcCall::Signal { process, signal: ProcessSignal::Term }).unwrap();
     assert_eq!(helper.wait(process).signal, Some(15));
-    let ran = helper.run(command(PYTHON, &["-c", "import signal; print(signal.getsignal(signal.SIGPIPE).name, signal.pthread_sigmask(0, []))"]));
+    let ran = helper.run(command(
+        PYTHON,
+        &["-c", "import signal; print(signal.getsignal(signal.SIGPIPE).name, signal.pthread_sigmask(0, []))"],
+    ));
     // Python itself ignores SIGPIPE, so ask what it found: the kernel's own word.
     drop(ran);
     let masks = helper.run(command(SH, &["-c", "grep -E 'SigBlk|SigIgn' /proc/self/status"])).unwrap().stdout;
@@ -290,7 +304,8 @@ fn handles_are_only_those_that_were_given() {
         assert_eq!(helper.call(&ProcCall::Close { process }).unwrap_err().code, ErrorCode::NotFound);
     }
     let null = StdioMode::Null;
-    let call = ProcCall::Start { command: command(SH, &["-c", "cat"]), stdin: null, stdout: StdioMode::Inherit, stderr: null };
+    let call =
+        ProcCall::Start { command: command(SH, &["-c", "cat"]), stdin: null, stdout: StdioMode::Inherit, stderr: null };
     let Ok(ProcReply::Started { process, degraded }) = helper.call(&call) else { panic!() };
     assert_eq!(degraded.len(), 1);
     assert_eq!(helper.wait(process).code, Some(0));

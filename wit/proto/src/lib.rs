@@ -6,6 +6,19 @@
 //!
 //! Imports nothing of ours: both sides of every boundary depend on this crate, so it depends on neither.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
+)]
+
 pub mod blob;
 pub mod bounded;
 pub mod codec;

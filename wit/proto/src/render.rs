@@ -7,6 +7,7 @@ use crate::msg::error::CallError;
 use crate::msg::fs::{EntryKind, FsReply};
 use crate::msg::policy::{BudgetSnapshot, PolicyReply};
 use crate::msg::proc::{Exit, ProcReply};
+use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
 /// How an action succeeded or failed, for `actions[]`.
@@ -33,17 +34,7 @@ pub fn bytes(bytes: &[u8]) -> (&'static str, String) {
 
 /// Standard base64 with padding.
 pub fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3).saturating_mul(4));
-    for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0_u32, |g, b| (g << 8) | u32::from(*b)) << (8 * (3 - chunk.len().min(3)));
-        for at in 0..4_usize {
-            let index = usize::try_from((group >> (18 - 6 * at)) & 63).unwrap_or(0);
-            let symbol = ALPHABET.get(index).copied().unwrap_or(b'=');
-            out.push(if at <= chunk.len() { char::from(symbol) } else { '=' });
-        }
-    }
-    out
+    base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
 /// What an action is about, for its output: the path or command as the guest wrote it.

@@ -10,11 +10,12 @@ use crate::limits::{FRAME_MAX_BYTES, FRAME_MAX_DESCRIPTORS};
 use crate::sys;
 use bincode::Encode;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
+use nix::sys::time::TimeSpec;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Why a frame could not be sent or received.
 #[derive(Debug, thiserror::Error)]
@@ -121,10 +122,8 @@ impl FrameSocket {
             if left.is_zero() {
                 return Err(SocketError::Deadline);
             }
-            // Rounded up, so that the last fraction of a millisecond does not spin.
-            let timeout =
-                PollTimeout::try_from(left.saturating_add(Duration::from_micros(999))).unwrap_or(PollTimeout::MAX);
-            match poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], timeout) {
+            // ppoll: the one of the family that every jail's filter has.
+            match ppoll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], Some(TimeSpec::from(left)), None) {
                 Ok(0) | Err(Errno::EINTR) => continue,
                 Ok(_) => return Ok(()),
                 Err(other) => return Err(other.into()),
