@@ -324,7 +324,13 @@ fn rotate_on_hangup(audit: Rc<RefCell<AuditLog>>) -> Result<(), Failure> {
 
 /// Where the log stands now, and the end of what only this session needed.
 fn end(session: Rc<Session>) -> Option<Head> {
-    let _ = std::fs::remove_dir_all(&session.scratch_path);
+    // Each keeper has removed what its command left. What a killed one could not is the work of an untrusted command, and
+    // may be deep and large without end: the broker does not walk it (T-06), it says where it is.
+    if let Err(error) = std::fs::remove_dir(&session.scratch_path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %session.scratch_path.display(), %error, "a command's private files were left behind");
+    }
     let mut audit = session.around.audit.borrow_mut();
     match audit.finish() {
         Ok(head) => Some(head),

@@ -59,8 +59,10 @@ impl Files {
     pub fn set_len(&mut self, file: u32, len: u64) -> Result<FsReply, OpError> {
         let file = writable(self.handles.file(file)?)?;
         within(len, file.max_bytes, &file.shown)?;
+        let before = content::size(&file.fd, &file.shown)?;
         content::cut(&file.fd, len, &file.shown)?;
-        Ok(FsReply::Done)
+        // A hole is charged like bytes: the file may be filled through it later without growing.
+        Ok(FsReply::Written { bytes: 0, grown: len.saturating_sub(before) })
     }
 
     /// To the disk.

@@ -103,12 +103,16 @@ impl Task {
         let act = Act { row, input, rule: &rule };
         let ticket = self.begin(&act)?;
         let started = Instant::now();
-        let result = self.ask_files(allowed).await;
+        let resizes = matches!(allowed.call, FsCall::SetLen { .. });
+        let mut result = self.ask_files(allowed).await;
         let grown = match &result {
             Ok(Done { reply: FsReply::Written { grown, .. }, .. }) => *grown,
             _ => 0,
         };
         self.settle_file(reserved, grown);
+        if let (true, Ok(done)) = (resizes, &mut result) {
+            done.reply = FsReply::Done;
+        }
         let moved = result.as_ref().ok().and_then(Done::moved);
         self.end(&act, ticket, outcome_of(&result, Value::Null), moved, started)?;
         if let Err(error) = &result {

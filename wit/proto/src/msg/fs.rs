@@ -151,7 +151,7 @@ pub enum FsCall<T> {
         /// What.
         bytes: Bytes<INLINE_MAX_BYTES>,
     },
-    /// → `Done`.
+    /// → `Written` with no bytes and the growth; the broker tells the worker `Done`.
     SetLen {
         /// The file.
         file: u32,
