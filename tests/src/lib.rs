@@ -1,1 +1,29 @@
+//! What the end-to-end tests share: a place to run the real programs in, and a look at the processes they make.
+//!
+//! Runs in the tests only. Nothing of the product is replaced: every test starts the `warden` of its own build and reads
+//! what a user, a script or an auditor would read. As root, warden runs tasks as the workspace's owner, who is `nobody`
+//! here; as a normal user it runs as that user, and what needs root says that it was skipped.
 
+#![forbid(unsafe_code)]
+
+pub mod log;
+pub mod manifest;
+pub mod place;
+pub mod processes;
+pub mod ran;
+
+pub use manifest::{Task, probe};
+pub use place::{NOBODY, Place, guest, sample};
+pub use processes::{Family, Process};
+pub use ran::{Ran, Running};
+
+/// Whether the tests run as root. What only root can see or do is skipped aloud elsewhere.
+pub fn is_root() -> bool {
+    nix::unistd::getuid().is_root()
+}
+
+/// Says that a test, or a part of it, cannot run here, and why.
+pub fn skipped(why: &str) {
+    eprintln!("SKIPPED: {why}");
+    assert!(std::env::var_os("WARDEN_TESTS_SKIP_NOTHING").is_none(), "nothing may be skipped in this run: {why}");
+}
