@@ -28,13 +28,9 @@ fn main() {
 fn run() -> Result<(), String> {
     let target = std::env::var("CARGO_CFG_TARGET_ARCH").map_err(|e| e.to_string())?;
     if target != "x86_64" {
-        return Err(format!(
-            "warden-jail has rule files for x86_64 only, not for {target}: write and test them first"
-        ));
+        return Err(format!("warden-jail has rule files for x86_64 only, not for {target}: write and test them first"));
     }
-    let policy =
-        PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").ok_or("no CARGO_MANIFEST_DIR")?)
-            .join("..");
+    let policy = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").ok_or("no CARGO_MANIFEST_DIR")?).join("..");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("no OUT_DIR")?);
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
@@ -61,15 +57,10 @@ fn files(folder: &Path, suffix: &str) -> Result<Vec<(String, String)>, String> {
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(|e| e.to_string())?.path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default()
-            .to_owned();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         if name.ends_with(suffix) {
             println!("cargo::rerun-if-changed={}", path.display());
-            let text =
-                std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
             files.push((name, text));
         }
     }
@@ -99,32 +90,19 @@ fn seccomp(files: &[(String, String)], hash: &mut Sha256) -> Result<String, Stri
     let mut arms = String::new();
     for (name, text) in files {
         feed(hash, name, text);
-        let filter =
-            seccomp_rules::compile(text).map_err(|e| format!("policy/seccomp/{name}: {e}"))?;
+        let filter = seccomp_rules::compile(text).map_err(|e| format!("policy/seccomp/{name}: {e}"))?;
         if *name != format!("{}.x86_64.json", filter.role) {
-            return Err(format!(
-                "policy/seccomp/{name} says it is the role {}",
-                filter.role
-            ));
+            return Err(format!("policy/seccomp/{name} says it is the role {}", filter.role));
         }
-        let over = filter.over.map_or("None".to_owned(), |role| {
-            format!("Some(Role::{})", variant(&role))
-        });
+        let over = filter.over.map_or("None".to_owned(), |role| format!("Some(Role::{})", variant(&role)));
         let mut program = String::new();
         for i in &filter.program {
-            let _ = write!(
-                program,
-                "sock_filter {{ code: {:#x}, jt: {}, jf: {}, k: {:#x} }}, ",
-                i.code, i.jt, i.jf, i.k
-            );
+            let _ =
+                write!(program, "sock_filter {{ code: {:#x}, jt: {}, jf: {}, k: {:#x} }}, ", i.code, i.jt, i.jf, i.k);
         }
         let mut tests = String::new();
         for (act, errno) in &filter.self_test {
-            let _ = write!(
-                tests,
-                "(Act::{}, {errno}), ",
-                variant(&act.replace('_', "-"))
-            );
+            let _ = write!(tests, "(Act::{}, {errno}), ", variant(&act.replace('_', "-")));
         }
         let _ = writeln!(
             arms,
@@ -132,17 +110,14 @@ fn seccomp(files: &[(String, String)], hash: &mut Sha256) -> Result<String, Stri
             variant(&filter.role)
         );
     }
-    Ok(format!(
-        "pub(crate) const fn filter_rules(role: Role) -> FilterRules {{ match role {{\n{arms}}} }}"
-    ))
+    Ok(format!("pub(crate) const fn filter_rules(role: Role) -> FilterRules {{ match role {{\n{arms}}} }}"))
 }
 
 fn landlock(files: &[(String, String)], hash: &mut Sha256) -> Result<String, String> {
     let mut arms = String::new();
     for (name, text) in files {
         feed(hash, name, text);
-        let (role, rules) =
-            landlock_rules::compile(text).map_err(|e| format!("policy/landlock/{name}: {e}"))?;
+        let (role, rules) = landlock_rules::compile(text).map_err(|e| format!("policy/landlock/{name}: {e}"))?;
         if *name != format!("{role}.toml") {
             return Err(format!("policy/landlock/{name} says it is the role {role}"));
         }
@@ -155,7 +130,5 @@ fn landlock(files: &[(String, String)], hash: &mut Sha256) -> Result<String, Str
         };
         let _ = writeln!(arms, "Role::{} => {rules},", variant(&role));
     }
-    Ok(format!(
-        "pub(crate) const fn role_rules(role: Role) -> RoleRules {{ match role {{\n{arms}}} }}"
-    ))
+    Ok(format!("pub(crate) const fn role_rules(role: Role) -> RoleRules {{ match role {{\n{arms}}} }}"))
 }

@@ -19,22 +19,15 @@ enum Element {
 pub enum ArgvShapeError {
     #[error("`**` stands for the rest of the arguments and must be the last element")]
     RestNotLast,
-    #[error(
-        "`{0}` mixes `*` with other characters; only `*` (one argument) and `**` (the rest) are patterns"
-    )]
+    #[error("`{0}` mixes `*` with other characters; only `*` (one argument) and `**` (the rest) are patterns")]
     MixedPattern(String),
     #[error("an argument cannot hold a NUL character")]
     Nul,
 }
 
 impl ArgvShape {
-    pub fn parse<'a>(
-        elements: impl IntoIterator<Item = &'a str>,
-    ) -> Result<ArgvShape, ArgvShapeError> {
-        let mut shape = ArgvShape {
-            elements: Vec::new(),
-            rest: false,
-        };
+    pub fn parse<'a>(elements: impl IntoIterator<Item = &'a str>) -> Result<ArgvShape, ArgvShapeError> {
+        let mut shape = ArgvShape { elements: Vec::new(), rest: false };
         for element in elements {
             if shape.rest {
                 return Err(ArgvShapeError::RestNotLast);
@@ -44,9 +37,7 @@ impl ArgvShape {
                 "*" => shape.elements.push(Element::Any),
                 // Someone who writes `--out=*` means a pattern; taken as a literal it would never match, in silence.
                 text if text.contains('*') => {
-                    return Err(ArgvShapeError::MixedPattern(
-                        text.chars().take(80).collect(),
-                    ));
+                    return Err(ArgvShapeError::MixedPattern(text.chars().take(80).collect()));
                 }
                 text if text.contains('\0') => return Err(ArgvShapeError::Nul),
                 text => shape.elements.push(Element::Exactly(text.to_owned())),
@@ -57,10 +48,7 @@ impl ArgvShape {
 
     /// Any arguments at all, as `--allow-proc` grants.
     pub fn anything() -> ArgvShape {
-        ArgvShape {
-            elements: Vec::new(),
-            rest: true,
-        }
+        ArgvShape { elements: Vec::new(), rest: true }
     }
 
     pub fn matches(&self, args: &[&str]) -> bool {
@@ -68,14 +56,10 @@ impl ArgvShape {
             return false;
         };
         (self.rest || rest.is_empty())
-            && self
-                .elements
-                .iter()
-                .zip(first)
-                .all(|(element, arg)| match element {
-                    Element::Any => true,
-                    Element::Exactly(text) => text == arg,
-                })
+            && self.elements.iter().zip(first).all(|(element, arg)| match element {
+                Element::Any => true,
+                Element::Exactly(text) => text == arg,
+            })
     }
 
     /// The elements as they are written in a policy.
@@ -100,13 +84,8 @@ mod tests {
     fn a_shape_matches_the_whole_list_only() {
         let fmt = shape(&["fmt", "--check"]);
         assert!(fmt.matches(&["fmt", "--check"]));
-        for refused in [
-            &["fmt"][..],
-            &["fmt", "--check", "--all"],
-            &["--check", "fmt"],
-            &["x", "fmt", "--check"],
-            &[],
-        ] {
+        for refused in [&["fmt"][..], &["fmt", "--check", "--all"], &["--check", "fmt"], &["x", "fmt", "--check"], &[]]
+        {
             assert!(!fmt.matches(refused), "{refused:?}");
         }
     }
@@ -132,18 +111,9 @@ mod tests {
 
     #[test]
     fn shapes_that_would_not_do_what_they_seem_to() {
-        assert_eq!(
-            ArgvShape::parse(["**", "x"]),
-            Err(ArgvShapeError::RestNotLast)
-        );
-        assert!(matches!(
-            ArgvShape::parse(["--out=*"]),
-            Err(ArgvShapeError::MixedPattern(_))
-        ));
-        assert!(matches!(
-            ArgvShape::parse(["***"]),
-            Err(ArgvShapeError::MixedPattern(_))
-        ));
+        assert_eq!(ArgvShape::parse(["**", "x"]), Err(ArgvShapeError::RestNotLast));
+        assert!(matches!(ArgvShape::parse(["--out=*"]), Err(ArgvShapeError::MixedPattern(_))));
+        assert!(matches!(ArgvShape::parse(["***"]), Err(ArgvShapeError::MixedPattern(_))));
         assert_eq!(ArgvShape::parse(["a\0"]), Err(ArgvShapeError::Nul));
     }
 

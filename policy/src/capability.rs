@@ -66,10 +66,7 @@ pub fn pattern_matches(pattern: &str, capability: &str) -> bool {
         return rest.is_empty();
     };
     for piece in pieces {
-        match rest
-            .find(piece)
-            .and_then(|at| rest.get(at.saturating_add(piece.len())..))
-        {
+        match rest.find(piece).and_then(|at| rest.get(at.saturating_add(piece.len())..)) {
             Some(after) => rest = after,
             None => return false,
         }
@@ -92,10 +89,7 @@ mod tests {
             ("*.r*e", "fs.rename"),
             ("browser.*.click", "browser.element.click"),
         ] {
-            assert!(
-                pattern_matches(pattern, capability),
-                "{pattern} {capability}"
-            );
+            assert!(pattern_matches(pattern, capability), "{pattern} {capability}");
         }
         for (pattern, capability) in [
             ("proc.spawn", "proc.spawned"),
@@ -105,10 +99,7 @@ mod tests {
             ("a*a", "a"),
             ("", "fs.rename"),
         ] {
-            assert!(
-                !pattern_matches(pattern, capability),
-                "{pattern} {capability}"
-            );
+            assert!(!pattern_matches(pattern, capability), "{pattern} {capability}");
         }
     }
 }

@@ -36,12 +36,7 @@ pub enum SpawnKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call<'a> {
     /// `to` belongs to `rename`; `intent` is looked at for `open` only, the other operations have their own.
-    Fs {
-        op: FsOp,
-        path: PathArg<'a>,
-        to: Option<PathArg<'a>>,
-        intent: Intent,
-    },
+    Fs { op: FsOp, path: PathArg<'a>, to: Option<PathArg<'a>>, intent: Intent },
     /// `args` without the command's own name; `env_names` are those the guest sets.
     Spawn {
         kind: SpawnKind,
@@ -52,10 +47,7 @@ pub enum Call<'a> {
         timeout: Option<Duration>,
     },
     /// `proc.read` and the like, on a process that was started as `command`.
-    Process {
-        capability: &'a str,
-        command: &'a str,
-    },
+    Process { capability: &'a str, command: &'a str },
     /// Everything that is decided by its name alone: `llm.*`, `policy.*`, and what no rule can grant yet.
     Named { capability: &'a str },
 }
@@ -65,14 +57,8 @@ impl Call<'_> {
     pub fn capability(&self) -> String {
         match self {
             Call::Fs { op, .. } => op.capability().to_owned(),
-            Call::Spawn {
-                kind: SpawnKind::Spawn,
-                ..
-            } => "proc.spawn".to_owned(),
-            Call::Spawn {
-                kind: SpawnKind::Start,
-                ..
-            } => "proc.start".to_owned(),
+            Call::Spawn { kind: SpawnKind::Spawn, .. } => "proc.spawn".to_owned(),
+            Call::Spawn { kind: SpawnKind::Start, .. } => "proc.start".to_owned(),
             Call::Process { capability, .. } | Call::Named { capability } => canonical(capability),
         }
     }
@@ -155,31 +141,16 @@ pub struct LayerVerdict {
 
 impl LayerVerdict {
     pub(crate) fn allowed(layer: Layer, rule: String, reason: impl Into<String>) -> LayerVerdict {
-        LayerVerdict {
-            layer: Some(layer),
-            allowed: true,
-            rule,
-            reason: reason.into(),
-        }
+        LayerVerdict { layer: Some(layer), allowed: true, rule, reason: reason.into() }
     }
 
     pub(crate) fn denied(layer: Layer, rule: String, reason: impl Into<String>) -> LayerVerdict {
-        LayerVerdict {
-            layer: Some(layer),
-            allowed: false,
-            rule,
-            reason: reason.into(),
-        }
+        LayerVerdict { layer: Some(layer), allowed: false, rule, reason: reason.into() }
     }
 
     /// A denial that needs no layer: nothing could grant it.
     pub(crate) fn nowhere(reason: impl Into<String>) -> LayerVerdict {
-        LayerVerdict {
-            layer: None,
-            allowed: false,
-            rule: DEFAULT_DENY.to_owned(),
-            reason: reason.into(),
-        }
+        LayerVerdict { layer: None, allowed: false, rule: DEFAULT_DENY.to_owned(), reason: reason.into() }
     }
 }
 
@@ -192,11 +163,7 @@ pub(crate) struct Judgement {
 
 impl Judgement {
     pub(crate) fn nowhere(target: Option<String>, reason: impl Into<String>) -> Judgement {
-        Judgement {
-            target,
-            layers: vec![LayerVerdict::nowhere(reason)],
-            scope: None,
-        }
+        Judgement { target, layers: vec![LayerVerdict::nowhere(reason)], scope: None }
     }
 }
 
@@ -210,67 +177,32 @@ impl Effective {
 
     pub(crate) fn judge(&self, call: &Call<'_>) -> Result<Judgement, InvalidArgument> {
         match call {
-            Call::Fs {
-                op,
-                path,
-                to,
-                intent,
-            } => self.judge_files(*op, *path, *to, *intent),
-            Call::Spawn {
-                command,
-                args,
-                cwd,
-                env_names,
-                timeout,
-                ..
-            } => self.judge_spawn(command, args, *cwd, env_names, *timeout),
-            Call::Process {
-                capability,
-                command,
-            } => Ok(self.judge_process(&canonical(capability), command)),
+            Call::Fs { op, path, to, intent } => self.judge_files(*op, *path, *to, *intent),
+            Call::Spawn { command, args, cwd, env_names, timeout, .. } => {
+                self.judge_spawn(command, args, *cwd, env_names, *timeout)
+            }
+            Call::Process { capability, command } => Ok(self.judge_process(&canonical(capability), command)),
             Call::Named { capability } => Ok(self.judge_named(&canonical(capability))),
         }
     }
 
     /// The first refusal, else the grant. Without a scope, or without a single layer's yes, there is no grant.
     pub(crate) fn fold(&self, capability: String, judgement: Judgement) -> Verdict {
-        let Judgement {
-            target,
-            layers,
-            scope,
-        } = judgement;
+        let Judgement { target, layers, scope } = judgement;
         if let Some(refusal) = layers.iter().find(|each| !each.allowed) {
             let (rule, reason) = (refusal.rule.clone(), refusal.reason.clone());
-            return Verdict::Deny(Denial {
-                capability,
-                target,
-                rule,
-                reason,
-            });
+            return Verdict::Deny(Denial { capability, target, rule, reason });
         }
         match scope {
             Some(scope) if !layers.is_empty() => {
                 let approval = self.approval(&capability).map(str::to_owned);
-                let reason = layers
-                    .last()
-                    .map(|each| each.reason.clone())
-                    .unwrap_or_default();
+                let reason = layers.last().map(|each| each.reason.clone()).unwrap_or_default();
                 let rules = layers.into_iter().map(|each| each.rule).collect();
-                Verdict::Allow(Grant {
-                    rules,
-                    reason,
-                    approval,
-                    scope,
-                })
+                Verdict::Allow(Grant { rules, reason, approval, scope })
             }
             _ => {
                 let reason = "no rule allows it".to_owned();
-                Verdict::Deny(Denial {
-                    capability,
-                    target,
-                    rule: DEFAULT_DENY.to_owned(),
-                    reason,
-                })
+                Verdict::Deny(Denial { capability, target, rule: DEFAULT_DENY.to_owned(), reason })
             }
         }
     }
@@ -298,27 +230,17 @@ impl Effective {
 
     fn judge_llm(&self) -> Judgement {
         let says = |(layer, policy): (Layer, &crate::model::Policy)| match &policy.llm {
-            Some(_) => LayerVerdict::allowed(
-                layer,
-                format!("{}:llm", layer.name()),
-                "the configured model may be called",
-            ),
+            Some(_) => {
+                LayerVerdict::allowed(layer, format!("{}:llm", layer.name()), "the configured model may be called")
+            }
             // A recording reaches nothing, so it is beneath every policy.
             None if matches!(self.llm, Some(crate::model::Llm::Replay { .. })) => {
-                LayerVerdict::allowed(
-                    layer,
-                    "builtin:replay".to_owned(),
-                    "a recording reaches nothing",
-                )
+                LayerVerdict::allowed(layer, "builtin:replay".to_owned(), "a recording reaches nothing")
             }
             None => LayerVerdict::denied(layer, DEFAULT_DENY.to_owned(), "no model is configured"),
         };
         let layers = llm_layers(&self.layers).map(says).collect();
-        Judgement {
-            target: None,
-            layers,
-            scope: self.llm.as_ref().map(|_| GrantScope::Llm),
-        }
+        Judgement { target: None, layers, scope: self.llm.as_ref().map(|_| GrantScope::Llm) }
     }
 }
 

@@ -19,13 +19,9 @@ pub enum GlobError {
     Empty,
     #[error("a glob has at most {GLOB_MAX_BYTES} bytes and {COMPONENTS_MAX} components")]
     TooLong,
-    #[error(
-        "`{0}` mixes `**` with other characters; write it as a component of its own, as in `**/*.pem`"
-    )]
+    #[error("`{0}` mixes `**` with other characters; write it as a component of its own, as in `**/*.pem`")]
     MixedAnyDepth(String),
-    #[error(
-        "`{0}` is no component of a glob: write paths from the workspace's root, without `.`, `..` or `//`"
-    )]
+    #[error("`{0}` is no component of a glob: write paths from the workspace's root, without `.`, `..` or `//`")]
     Component(String),
     #[error("a leading `!` has no meaning here: deny always wins, and nothing is taken back")]
     Negation,
@@ -58,18 +54,10 @@ impl Component {
             }
             _ => {}
         }
-        let glob = GlobBuilder::new(text)
-            .literal_separator(true)
-            .backslash_escape(true)
-            .build();
-        let glob = glob.map_err(|error| GlobError::Pattern {
-            component: text.to_owned(),
-            reason: error.kind().to_string(),
-        })?;
-        Ok(Component::Pattern {
-            text: text.to_owned(),
-            matcher: glob.compile_matcher(),
-        })
+        let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build();
+        let glob =
+            glob.map_err(|error| GlobError::Pattern { component: text.to_owned(), reason: error.kind().to_string() })?;
+        Ok(Component::Pattern { text: text.to_owned(), matcher: glob.compile_matcher() })
     }
 
     fn text(&self) -> String {
@@ -109,18 +97,9 @@ impl Eq for Glob {}
 impl Glob {
     fn new(components: Vec<Component>) -> Glob {
         let last = components.len().saturating_sub(1);
-        let skips = |(at, component): (usize, &Component)| {
-            matches!(component, Component::AnyDepth) && at < last
-        };
-        let places = components
-            .iter()
-            .enumerate()
-            .filter(|each| skips(*each))
-            .map(|(at, _)| place(at));
-        Glob {
-            skippable: places.fold(0, |all, each| all | each),
-            components,
-        }
+        let skips = |(at, component): (usize, &Component)| matches!(component, Component::AnyDepth) && at < last;
+        let places = components.iter().enumerate().filter(|each| skips(*each)).map(|(at, _)| place(at));
+        Glob { skippable: places.fold(0, |all, each| all | each), components }
     }
 
     /// `Makefile` and `/Makefile` are the one at the root, `**/.env` is any; a slash at the end changes nothing.
@@ -136,28 +115,19 @@ impl Glob {
         if inner.len() > GLOB_MAX_BYTES || inner.split('/').count() > COMPONENTS_MAX {
             return Err(GlobError::TooLong);
         }
-        let components = inner
-            .split('/')
-            .map(Component::parse)
-            .collect::<Result<_, _>>()?;
+        let components = inner.split('/').map(Component::parse).collect::<Result<_, _>>()?;
         Ok(Glob::new(components))
     }
 
     /// The glob that covers one path, taken literally, and all beneath it.
     pub(crate) fn exactly(path: &str) -> Option<Glob> {
-        let components: Vec<Component> = names(path)
-            .map(|name| Component::Literal(name.to_owned()))
-            .collect();
+        let components: Vec<Component> = names(path).map(|name| Component::Literal(name.to_owned())).collect();
         (components.len() <= PLACES_MAX).then(|| Glob::new(components))
     }
 
     /// The glob's text, from the workspace's root, without a leading slash.
     pub fn text(&self) -> String {
-        self.components
-            .iter()
-            .map(Component::text)
-            .collect::<Vec<_>>()
-            .join("/")
+        self.components.iter().map(Component::text).collect::<Vec<_>>().join("/")
     }
 
     /// Whether the glob matches this path or a directory above it. The root is the empty path.
@@ -261,10 +231,7 @@ pub const DIRECTORY_DEPTH_MAX: usize = PLACES_MAX.saturating_sub(COMPONENTS_MAX)
 
 /// The bit of a place in a glob.
 fn place(at: usize) -> u128 {
-    u32::try_from(at)
-        .ok()
-        .and_then(|at| 1u128.checked_shl(at))
-        .unwrap_or(0)
+    u32::try_from(at).ok().and_then(|at| 1u128.checked_shl(at)).unwrap_or(0)
 }
 
 fn names(relative_path: &str) -> impl Iterator<Item = &str> {
@@ -304,14 +271,8 @@ impl PathRule {
 
 /// What runs later outside the jail if it is written inside: version control hooks, shells and editors that obey files
 /// of a folder merely entered or opened (T-03, T-07).
-pub const RUN_LATER_GLOBS: [&str; 6] = [
-    "**/.git/config*",
-    "**/.git/hooks/**",
-    "**/.envrc",
-    "**/.vscode/**",
-    "**/.idea/**",
-    "**/.cargo/config*",
-];
+pub const RUN_LATER_GLOBS: [&str; 6] =
+    ["**/.git/config*", "**/.git/hooks/**", "**/.envrc", "**/.vscode/**", "**/.idea/**", "**/.cargo/config*"];
 
 #[cfg(test)]
 mod tests {
@@ -324,42 +285,14 @@ mod tests {
     #[test]
     fn a_glob_covers_what_it_names_and_no_neighbour() {
         for (pattern, covered, free) in [
-            (
-                "**/.env",
-                &[".env", "a/.env", "a/b/.env", "a/.env/inside"][..],
-                &["env", "a/.envs", "x.env"][..],
-            ),
-            (
-                "Makefile",
-                &["Makefile", "Makefile/x"],
-                &["sub/Makefile", "makefile", "Makefile2"],
-            ),
+            ("**/.env", &[".env", "a/.env", "a/b/.env", "a/.env/inside"][..], &["env", "a/.envs", "x.env"][..]),
+            ("Makefile", &["Makefile", "Makefile/x"], &["sub/Makefile", "makefile", "Makefile2"]),
             ("/Makefile/", &["Makefile"], &["sub/Makefile"]),
-            (
-                ".cargo/config*",
-                &[".cargo/config", ".cargo/config.toml"],
-                &[".cargo", "a/.cargo/config", ".cargo/x"],
-            ),
-            (
-                "**/.git/hooks/**",
-                &[".git/hooks/a", "x/.git/hooks/a/b"],
-                &[".git/hooks", ".git", "hooks/a"],
-            ),
-            (
-                "**/*.pem",
-                &["k.pem", "a/b/k.pem", ".pem"],
-                &["k.pem2", "pem"],
-            ),
-            (
-                "a/**/b",
-                &["a/b", "a/x/b", "a/x/y/b/c"],
-                &["a", "b", "x/a/b"],
-            ),
-            (
-                "s?cret[0-9]",
-                &["secret1", "sxcret0/a"],
-                &["secret", "secret10"],
-            ),
+            (".cargo/config*", &[".cargo/config", ".cargo/config.toml"], &[".cargo", "a/.cargo/config", ".cargo/x"]),
+            ("**/.git/hooks/**", &[".git/hooks/a", "x/.git/hooks/a/b"], &[".git/hooks", ".git", "hooks/a"]),
+            ("**/*.pem", &["k.pem", "a/b/k.pem", ".pem"], &["k.pem2", "pem"]),
+            ("a/**/b", &["a/b", "a/x/b", "a/x/y/b/c"], &["a", "b", "x/a/b"]),
+            ("s?cret[0-9]", &["secret1", "sxcret0/a"], &["secret", "secret10"]),
             ("{a,b}.txt", &["a.txt", "b.txt"], &["c.txt"]),
             ("**", &["a", "a/b"], &[""]),
             ("*", &["a", ".hidden", "a/b"], &[""]),
@@ -375,10 +308,7 @@ mod tests {
 
     #[test]
     fn globs_that_would_not_do_what_they_seem_to() {
-        for text in [
-            "", "/", "!x", "a//b", "./a", "../a", "a/..", "**.pem", "a**", "[a", "{a", "{a/b,c}",
-            "a\0b",
-        ] {
+        for text in ["", "/", "!x", "a//b", "./a", "../a", "a/..", "**.pem", "a**", "[a", "{a", "{a/b,c}", "a\0b"] {
             assert!(Glob::parse(text).is_err(), "{text:?}");
         }
         assert!(Glob::parse(&"a/".repeat(65)).is_err());
@@ -400,18 +330,7 @@ mod tests {
         ] {
             let whole = glob(pattern);
             let inside = whole.from_inside(directory);
-            for path in [
-                ".env",
-                "x",
-                "b",
-                "a/b",
-                "secret/k",
-                "n.txt",
-                "hooks/a",
-                "hooks",
-                "z/b",
-                "deep/.env",
-            ] {
+            for path in [".env", "x", "b", "a/b", "secret/k", "n.txt", "hooks/a", "hooks", "z/b", "deep/.env"] {
                 assert_eq!(
                     whole.covers(&format!("{directory}/{path}")),
                     inside.iter().any(|each| each.covers(path)),
@@ -435,26 +354,16 @@ mod tests {
         for (pattern, pinned, free) in [
             ("**/.env", &[".env"][..], &["a", "a/b"][..]),
             ("**/.vscode/**", &[".vscode", "a/.vscode"], &["vscode", "a"]),
-            (
-                "**/.git/hooks/**",
-                &[".git", ".git/hooks", "x/.git"],
-                &["x", "hooks"],
-            ),
+            ("**/.git/hooks/**", &[".git", ".git/hooks", "x/.git"], &["x", "hooks"]),
             ("a/b/c", &["a", "a/b", "a/b/c"], &["b", "a/c", "x"]),
             ("a/**/c", &["a", "a/x"], &["x"]),
             ("a/*/**", &["a", "a/q"], &["q"]),
         ] {
             for directory in pinned {
-                assert!(
-                    glob(pattern).pins_directory(directory),
-                    "{pattern} should pin {directory}"
-                );
+                assert!(glob(pattern).pins_directory(directory), "{pattern} should pin {directory}");
             }
             for directory in free {
-                assert!(
-                    !glob(pattern).pins_directory(directory),
-                    "{pattern} should leave {directory}"
-                );
+                assert!(!glob(pattern).pins_directory(directory), "{pattern} should leave {directory}");
             }
         }
     }

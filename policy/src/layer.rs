@@ -13,8 +13,8 @@ use std::time::Duration;
 use crate::glob::PathRule;
 use crate::limits::{EffectiveLimits, LimitKey};
 use crate::model::{
-    APPROVAL_TIMEOUT_DEFAULT, Access, ApprovalVia, AuditSink, Browser, Command, CommandPath,
-    Durability, Feature, Input, Layer, Llm, NetRule, Policy, Scope, Secret, Tools, Workspace,
+    APPROVAL_TIMEOUT_DEFAULT, Access, ApprovalVia, AuditSink, Browser, Command, CommandPath, Durability, Feature,
+    Input, Layer, Llm, NetRule, Policy, Scope, Secret, Tools, Workspace,
 };
 
 pub use commands::{DoorReason, EffectiveCommand};
@@ -97,15 +97,9 @@ impl Effective {
         user: Option<Policy>,
         task: Option<Policy>,
     ) -> Result<Effective, WidenError> {
-        let given = [
-            (Layer::System, system),
-            (Layer::User, user),
-            (Layer::Task, task),
-        ];
-        let mut layers: Vec<(Layer, Policy)> = given
-            .into_iter()
-            .filter_map(|(layer, policy)| policy.map(|policy| (layer, policy)))
-            .collect();
+        let given = [(Layer::System, system), (Layer::User, user), (Layer::Task, task)];
+        let mut layers: Vec<(Layer, Policy)> =
+            given.into_iter().filter_map(|(layer, policy)| policy.map(|policy| (layer, policy))).collect();
         if let [(_, only)] = layers.as_mut_slice() {
             only.scope = Scope::Whole;
         }
@@ -117,18 +111,7 @@ impl Effective {
         let audit = combine_audit(&layers);
         let isolation = combine_isolation(&layers);
         let hash = crate::render::hash(&layers);
-        Ok(Effective {
-            layers,
-            limits,
-            workspaces,
-            commands,
-            llm,
-            approval,
-            audit,
-            isolation,
-            hash,
-            door: false,
-        })
+        Ok(Effective { layers, limits, workspaces, commands, llm, approval, audit, isolation, hash, door: false })
     }
 
     /// Says that commands reach files only through the path-checking door, so that a workspace with deny rules no longer
@@ -155,9 +138,7 @@ impl Effective {
     /// Every rule about paths of a workspace, of all layers and of every workspace that holds or lies in it, relative to
     /// its root. Empty for an index that is not there.
     pub fn workspace_rules(&self, index: usize) -> &[PathRule] {
-        self.workspaces
-            .get(index)
-            .map_or(&[], |workspace| &workspace.rules)
+        self.workspaces.get(index).map_or(&[], |workspace| &workspace.rules)
     }
 
     pub fn commands(&self) -> &[EffectiveCommand] {
@@ -174,14 +155,8 @@ impl Effective {
 
     /// The rule that asks for a person's approval of this capability, if one does.
     pub fn approval(&self, capability: &str) -> Option<&str> {
-        let asks = |(_, pattern): &&(String, String)| {
-            crate::capability::pattern_matches(pattern, capability)
-        };
-        self.approval
-            .ask
-            .iter()
-            .find(asks)
-            .map(|(rule, _)| rule.as_str())
+        let asks = |(_, pattern): &&(String, String)| crate::capability::pattern_matches(pattern, capability);
+        self.approval.ask.iter().find(asks).map(|(rule, _)| rule.as_str())
     }
 
     pub fn audit(&self) -> &EffectiveAudit {
@@ -203,8 +178,7 @@ impl Effective {
     }
 
     pub fn net(&self) -> &[NetRule] {
-        self.last(|policy| policy.net.as_deref())
-            .unwrap_or_default()
+        self.last(|policy| policy.net.as_deref()).unwrap_or_default()
     }
 
     pub fn browser(&self) -> Option<&Browser> {
@@ -221,51 +195,30 @@ impl Effective {
 
     /// The layers there are, and the file of each.
     pub fn layer_files(&self) -> Vec<(Layer, &str)> {
-        self.layers
-            .iter()
-            .map(|(layer, policy)| (*layer, policy.file.as_str()))
-            .collect()
+        self.layers.iter().map(|(layer, policy)| (*layer, policy.file.as_str())).collect()
     }
 
     fn last<'a, T>(&'a self, section: impl Fn(&'a Policy) -> Option<T>) -> Option<T> {
-        self.layers
-            .iter()
-            .rev()
-            .find_map(|(_, policy)| section(policy))
+        self.layers.iter().rev().find_map(|(_, policy)| section(policy))
     }
 }
 
 /// The layers that decide about files: whole policies, and a request that names workspaces.
-pub(crate) fn file_layers(
-    layers: &[(Layer, Policy)],
-) -> impl DoubleEndedIterator<Item = (Layer, &Policy)> {
+pub(crate) fn file_layers(layers: &[(Layer, Policy)]) -> impl DoubleEndedIterator<Item = (Layer, &Policy)> {
     let speaks = |policy: &Policy| policy.scope == Scope::Whole || policy.workspaces.is_some();
-    layers
-        .iter()
-        .filter(move |(_, policy)| speaks(policy))
-        .map(|(layer, policy)| (*layer, policy))
+    layers.iter().filter(move |(_, policy)| speaks(policy)).map(|(layer, policy)| (*layer, policy))
 }
 
 /// The layers that decide about commands.
-pub(crate) fn command_layers(
-    layers: &[(Layer, Policy)],
-) -> impl DoubleEndedIterator<Item = (Layer, &Policy)> {
+pub(crate) fn command_layers(layers: &[(Layer, Policy)]) -> impl DoubleEndedIterator<Item = (Layer, &Policy)> {
     let speaks = |policy: &Policy| policy.scope == Scope::Whole || policy.commands.is_some();
-    layers
-        .iter()
-        .filter(move |(_, policy)| speaks(policy))
-        .map(|(layer, policy)| (*layer, policy))
+    layers.iter().filter(move |(_, policy)| speaks(policy)).map(|(layer, policy)| (*layer, policy))
 }
 
 /// The layers that decide about the model.
-pub(crate) fn llm_layers(
-    layers: &[(Layer, Policy)],
-) -> impl DoubleEndedIterator<Item = (Layer, &Policy)> {
+pub(crate) fn llm_layers(layers: &[(Layer, Policy)]) -> impl DoubleEndedIterator<Item = (Layer, &Policy)> {
     let speaks = |policy: &Policy| policy.scope == Scope::Whole || policy.llm.is_some();
-    layers
-        .iter()
-        .filter(move |(_, policy)| speaks(policy))
-        .map(|(layer, policy)| (*layer, policy))
+    layers.iter().filter(move |(_, policy)| speaks(policy)).map(|(layer, policy)| (*layer, policy))
 }
 
 pub(crate) fn workspace_rule(layer: Layer, workspace: &Workspace) -> String {
@@ -279,11 +232,7 @@ pub(crate) fn command_rule(layer: Layer, name: &str) -> String {
 fn combine_limits(layers: &[(Layer, Policy)]) -> EffectiveLimits {
     EffectiveLimits::new(|key: LimitKey| {
         let says = |policy: &Policy| {
-            let default = if policy.scope == Scope::Whole {
-                key.default_value()
-            } else {
-                None
-            };
+            let default = if policy.scope == Scope::Whole { key.default_value() } else { None };
             policy.limits.get(key).or(default)
         };
         let least = layers
@@ -291,14 +240,8 @@ fn combine_limits(layers: &[(Layer, Policy)]) -> EffectiveLimits {
             .filter_map(|(layer, policy)| says(policy).map(|value| (value, layer)))
             .min_by_key(|(value, _)| *value);
         match least {
-            Some((value, layer)) => (
-                Some(value),
-                format!("{}:limits.{}", layer.name(), key.name()),
-            ),
-            None => (
-                key.default_value(),
-                format!("default:limits.{}", key.name()),
-            ),
+            Some((value, layer)) => (Some(value), format!("{}:limits.{}", layer.name(), key.name())),
+            None => (key.default_value(), format!("default:limits.{}", key.name())),
         }
     })
 }
@@ -308,13 +251,7 @@ fn combine_llm(layers: &[(Layer, Policy)]) -> Result<Option<Llm>, WidenError> {
     let Some((own_layer, own)) = llm_layers(layers).next_back() else {
         return Ok(None);
     };
-    let Some(Llm::Endpoint {
-        provider,
-        base_url,
-        model,
-        ..
-    }) = &own.llm
-    else {
+    let Some(Llm::Endpoint { provider, base_url, model, .. }) = &own.llm else {
         return Ok(own.llm.clone());
     };
     for (layer, policy) in llm_layers(layers).filter(|(layer, _)| *layer != own_layer) {
@@ -324,18 +261,9 @@ fn combine_llm(layers: &[(Layer, Policy)]) -> Result<Option<Llm>, WidenError> {
             reason,
         };
         match &policy.llm {
-            Some(Llm::Endpoint {
-                provider: p,
-                base_url: b,
-                model: m,
-                ..
-            }) => {
+            Some(Llm::Endpoint { provider: p, base_url: b, model: m, .. }) => {
                 if (p, b) != (provider, base_url) {
-                    let reason = format!(
-                        "{} {base_url} is not the endpoint {} {b}",
-                        provider.name(),
-                        p.name()
-                    );
+                    let reason = format!("{} {base_url} is not the endpoint {} {b}", provider.name(), p.name());
                     return Err(widens("llm.base_url", reason));
                 }
                 if m != model {
@@ -358,46 +286,24 @@ fn combine_approval(layers: &[(Layer, Policy)]) -> EffectiveApproval {
     let mut ask = Vec::new();
     for (layer, policy) in layers {
         for (index, pattern) in policy.approval.ask.iter().enumerate() {
-            ask.push((
-                format!("{}:approval.ask[{index}]", layer.name()),
-                pattern.clone(),
-            ));
+            ask.push((format!("{}:approval.ask[{index}]", layer.name()), pattern.clone()));
         }
     }
-    let stated: Vec<ApprovalVia> = layers
-        .iter()
-        .filter_map(|(_, policy)| policy.approval.via)
-        .collect();
-    let via = if stated.contains(&ApprovalVia::Deny) {
-        Some(ApprovalVia::Deny)
-    } else {
-        stated.last().copied()
-    };
-    let timeout = layers
-        .iter()
-        .filter_map(|(_, policy)| policy.approval.timeout)
-        .min();
-    EffectiveApproval {
-        ask,
-        via: via.unwrap_or_default(),
-        timeout: timeout.unwrap_or(APPROVAL_TIMEOUT_DEFAULT),
-    }
+    let stated: Vec<ApprovalVia> = layers.iter().filter_map(|(_, policy)| policy.approval.via).collect();
+    let via = if stated.contains(&ApprovalVia::Deny) { Some(ApprovalVia::Deny) } else { stated.last().copied() };
+    let timeout = layers.iter().filter_map(|(_, policy)| policy.approval.timeout).min();
+    EffectiveApproval { ask, via: via.unwrap_or_default(), timeout: timeout.unwrap_or(APPROVAL_TIMEOUT_DEFAULT) }
 }
 
 /// Where the ceiling says where the records go, nobody beneath it moves them (T-09).
 fn combine_audit(layers: &[(Layer, Policy)]) -> EffectiveAudit {
     let audits = || layers.iter().map(|(layer, policy)| (*layer, &policy.audit));
-    let ceiling = audits()
-        .find(|(layer, _)| *layer == Layer::System)
-        .map(|(_, audit)| audit);
+    let ceiling = audits().find(|(layer, _)| *layer == Layer::System).map(|(_, audit)| audit);
     let last_dir = audits().rev().find_map(|(_, audit)| audit.dir.clone());
     let last_sink = audits().rev().find_map(|(_, audit)| audit.sink.clone());
     EffectiveAudit {
         dir: ceiling.and_then(|audit| audit.dir.clone()).or(last_dir),
-        durability: audits()
-            .filter_map(|(_, audit)| audit.durability)
-            .max()
-            .unwrap_or_default(),
+        durability: audits().filter_map(|(_, audit)| audit.durability).max().unwrap_or_default(),
         sink: ceiling.and_then(|audit| audit.sink.clone()).or(last_sink),
     }
 }
@@ -410,14 +316,8 @@ fn combine_isolation(layers: &[(Layer, Policy)]) -> EffectiveIsolation {
             || (policy.scope == Scope::Request && policy.isolation.allow_root.is_none())
     };
     EffectiveIsolation {
-        namespaces: all()
-            .filter_map(|each| each.namespaces)
-            .max()
-            .unwrap_or_default(),
-        cgroups: all()
-            .filter_map(|each| each.cgroups)
-            .max()
-            .unwrap_or_default(),
+        namespaces: all().filter_map(|each| each.namespaces).max().unwrap_or_default(),
+        cgroups: all().filter_map(|each| each.cgroups).max().unwrap_or_default(),
         allow_root: all().any(|each| each.allow_root == Some(true)) && layers.iter().all(says_root),
     }
 }

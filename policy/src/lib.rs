@@ -39,29 +39,25 @@ pub mod units;
 pub use argv::{ArgvShape, ArgvShapeError};
 pub use capability::{CAPABILITIES, canonical as canonical_capability, pattern_matches};
 pub use decide::{
-    Call, Denial, FsGrant, FsOp, Grant, GrantScope, Intent, LayerVerdict, PathArg, ProcGrant,
-    SpawnKind, Verdict,
+    Call, Denial, FsGrant, FsOp, Grant, GrantScope, Intent, LayerVerdict, PathArg, ProcGrant, SpawnKind, Verdict,
 };
 pub use explain::Explanation;
 pub use glob::{GLOB_MAX_BYTES, Glob, GlobError, PathRule, RUN_LATER_GLOBS, RuleKind};
 pub use layer::{
-    DEFAULT_DENY, DoorReason, Effective, EffectiveApproval, EffectiveAudit, EffectiveCommand,
-    EffectiveIsolation, EffectiveWorkspace, WidenError,
+    DEFAULT_DENY, DoorReason, Effective, EffectiveApproval, EffectiveAudit, EffectiveCommand, EffectiveIsolation,
+    EffectiveWorkspace, WidenError,
 };
 pub use limits::{EffectiveLimits, LimitKey, LimitUnit, Limits};
 pub use manifest::{
-    Brain, BrowserCheck, FileCheck, Manifest, ManifestKind, OnFailure, PREDICATE_DEPTH_MAX,
-    PREDICATES_MAX, Predicate, Step,
+    Brain, BrowserCheck, FileCheck, Manifest, ManifestKind, OnFailure, PREDICATE_DEPTH_MAX, PREDICATES_MAX, Predicate,
+    Step,
 };
 pub use model::{
-    APPROVAL_TIMEOUT_DEFAULT, Access, Approval, ApprovalVia, Audit, AuditSink, Browser,
-    BrowserDriver, COMMAND_TIMEOUT_DEFAULT, Command, CommandPath, Durability, Feature, Input,
-    Isolation, Layer, Llm, LlmProvider, MAX_FILE_BYTES_DEFAULT, NetRule, Policy, Scope, Secret,
-    SecretSource, SecretText, SecretUse, Tools, ToolsEscalation, ToolsPins, ToolsProfile,
-    ToolsWorkspace, Workspace,
+    APPROVAL_TIMEOUT_DEFAULT, Access, Approval, ApprovalVia, Audit, AuditSink, Browser, BrowserDriver,
+    COMMAND_TIMEOUT_DEFAULT, Command, CommandPath, Durability, Feature, Input, Isolation, Layer, Llm, LlmProvider,
+    MAX_FILE_BYTES_DEFAULT, NetRule, Policy, Scope, Secret, SecretSource, SecretText, SecretUse, Tools,
+    ToolsEscalation, ToolsPins, ToolsProfile, ToolsWorkspace, Workspace,
 };
-pub use path::{
-    InvalidArgument, NAME_MAX_BYTES, OutsidePath, PATH_MAX_BYTES, PathError, TaskPath, is_label,
-};
+pub use path::{InvalidArgument, NAME_MAX_BYTES, OutsidePath, PATH_MAX_BYTES, PathError, TaskPath, is_label};
 pub use seed_config::allowed_command;
 pub use source::{Format, Position, SOURCE_MAX_BYTES, SourceError};

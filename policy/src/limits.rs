@@ -72,9 +72,7 @@ impl LimitKey {
     pub fn unit(self) -> LimitUnit {
         match self {
             LimitKey::Wall => LimitUnit::Milliseconds,
-            LimitKey::Memory | LimitKey::Output | LimitKey::FsWritten | LimitKey::NetBytes => {
-                LimitUnit::Bytes
-            }
+            LimitKey::Memory | LimitKey::Output | LimitKey::FsWritten | LimitKey::NetBytes => LimitUnit::Bytes,
             _ => LimitUnit::Count,
         }
     }
@@ -98,10 +96,7 @@ impl LimitKey {
     }
 
     fn index(self) -> usize {
-        LimitKey::ALL
-            .iter()
-            .position(|key| *key == self)
-            .unwrap_or_default()
+        LimitKey::ALL.iter().position(|key| *key == self).unwrap_or_default()
     }
 }
 
@@ -122,10 +117,7 @@ impl Limits {
     }
 
     pub fn set_wall(&mut self, wall: Duration) {
-        self.set(
-            LimitKey::Wall,
-            u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
-        );
+        self.set(LimitKey::Wall, u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
     }
 
     /// Whether any limit is stated.
@@ -155,8 +147,7 @@ impl EffectiveLimits {
 
     /// The wall limit, or the default of the command that is run.
     pub fn wall_or(&self, command_default: Duration) -> Duration {
-        self.get(LimitKey::Wall)
-            .map_or(command_default, Duration::from_millis)
+        self.get(LimitKey::Wall).map_or(command_default, Duration::from_millis)
     }
 }
 

@@ -44,10 +44,7 @@ const KEYS_OF_KINDS: &[(&str, &[KindWord])] = &[
     ("allow_dirs", &[KindWord::WasmRun]),
     ("sample", &[KindWord::Sample]),
     ("env", &[KindWord::WasmRun, KindWord::Sample]),
-    (
-        "workspace",
-        &[KindWord::Goal, KindWord::Runbook, KindWord::Sample],
-    ),
+    ("workspace", &[KindWord::Goal, KindWord::Runbook, KindWord::Sample]),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,10 +64,7 @@ impl KindWord {
     ];
 
     fn name(self) -> &'static str {
-        KindWord::WORDS
-            .iter()
-            .find(|(_, word)| *word == self)
-            .map_or("", |(name, _)| name)
+        KindWord::WORDS.iter().find(|(_, word)| *word == self).map_or("", |(name, _)| name)
     }
 }
 
@@ -88,22 +82,10 @@ pub struct Manifest {
 
 #[derive(Debug, Clone)]
 pub enum ManifestKind {
-    Goal {
-        goal: String,
-        brain: Brain,
-    },
-    Runbook {
-        steps: Vec<Step>,
-    },
-    WasmRun {
-        module: PathBuf,
-        args: Vec<String>,
-        env: Vec<(String, String)>,
-    },
-    Sample {
-        sample: String,
-        env: Vec<(String, String)>,
-    },
+    Goal { goal: String, brain: Brain },
+    Runbook { steps: Vec<Step> },
+    WasmRun { module: PathBuf, args: Vec<String>, env: Vec<(String, String)> },
+    Sample { sample: String, env: Vec<(String, String)> },
 }
 
 impl ManifestKind {
@@ -156,46 +138,28 @@ pub struct Step {
 
 impl Manifest {
     /// Parses a manifest. `file` is the name for messages, `base` the absolute directory its relative paths start from.
-    pub fn parse(
-        text: &str,
-        format: Format,
-        file: &str,
-        base: &Path,
-    ) -> Result<Manifest, SourceError> {
+    pub fn parse(text: &str, format: Format, file: &str, base: &Path) -> Result<Manifest, SourceError> {
         let root = source::read(text, format, file)?;
         let table = Table::open(file, "", &root, KEYS)?;
         let reader = Reader { file, base };
-        let word = table
-            .choice("kind", KindWord::WORDS)?
-            .ok_or_else(|| table.missing("kind"))?;
+        let word = table.choice("kind", KindWord::WORDS)?.ok_or_else(|| table.missing("kind"))?;
         refuse_strange_keys(&table, word)?;
         let kind = match word {
             KindWord::Goal => goal(&table, base)?,
-            KindWord::Runbook => ManifestKind::Runbook {
-                steps: steps(&reader, &table)?,
-            },
+            KindWord::Runbook => ManifestKind::Runbook { steps: steps(&reader, &table)? },
             KindWord::WasmRun => ManifestKind::WasmRun {
                 module: reader.path(&table, "module", table.required_text("module")?)?,
                 args: arguments(&table)?,
                 env: environment(&table)?,
             },
-            KindWord::Sample => ManifestKind::Sample {
-                sample: sample_name(&table)?.to_owned(),
-                env: environment(&table)?,
-            },
+            KindWord::Sample => {
+                ManifestKind::Sample { sample: sample_name(&table)?.to_owned(), env: environment(&table)? }
+            }
         };
-        let policy = table
-            .text("policy")?
-            .map(|text| reader.path(&table, "policy", text))
-            .transpose()?;
+        let policy = table.text("policy")?.map(|text| reader.path(&table, "policy", text)).transpose()?;
         let request = request(&reader, &table)?;
         let success = predicate::read_list(file, &table, "success")?;
-        Ok(Manifest {
-            kind,
-            policy,
-            request,
-            success,
-        })
+        Ok(Manifest { kind, policy, request, success })
     }
 }
 
@@ -203,15 +167,9 @@ impl Manifest {
 fn refuse_strange_keys(table: &Table<'_>, word: KindWord) -> Result<(), SourceError> {
     for (key, kinds) in KEYS_OF_KINDS {
         if table.has(key) && !kinds.contains(&word) {
-            let names: Vec<String> = kinds
-                .iter()
-                .map(|kind| format!("\"{}\"", kind.name()))
-                .collect();
-            let message = format!(
-                "`{key}` belongs to kind {}; this manifest has kind \"{}\"",
-                names.join(" or "),
-                word.name()
-            );
+            let names: Vec<String> = kinds.iter().map(|kind| format!("\"{}\"", kind.name())).collect();
+            let message =
+                format!("`{key}` belongs to kind {}; this manifest has kind \"{}\"", names.join(" or "), word.name());
             return Err(table.wrong_at(table.key_at(key), message));
         }
     }
@@ -227,37 +185,25 @@ fn goal(table: &Table<'_>, base: &Path) -> Result<ManifestKind, SourceError> {
         None => Brain::AgentCore,
         Some(text) => Brain::parse(text, base).map_err(|reason| {
             let suggestion = text.starts_with("builtin:").then_some("builtin:agent-core");
-            table
-                .wrong("brain", format!("`brain`: {reason}"))
-                .suggesting(suggestion)
+            table.wrong("brain", format!("`brain`: {reason}")).suggesting(suggestion)
         })?,
     };
-    Ok(ManifestKind::Goal {
-        goal: goal.to_owned(),
-        brain,
-    })
+    Ok(ManifestKind::Goal { goal: goal.to_owned(), brain })
 }
 
 fn steps<'a>(reader: &Reader<'a>, table: &Table<'a>) -> Result<Vec<Step>, SourceError> {
     const STEP_KEYS: &[&str] = &["capability", "input", "on_failure", "audit_tag"];
-    const ON_FAILURE: &[(&str, OnFailure)] =
-        &[("stop", OnFailure::Stop), ("continue", OnFailure::Continue)];
+    const ON_FAILURE: &[(&str, OnFailure)] = &[("stop", OnFailure::Stop), ("continue", OnFailure::Continue)];
     let mut steps = Vec::new();
     for table in reader.list_of_tables(table, "step", "[[step]]", STEP_KEYS)? {
         let written = table.required_text("capability")?;
         let capability = canonical(written);
         if !CAPABILITIES.contains(&capability.as_str()) {
-            let shown: String = written
-                .chars()
-                .take(80)
-                .flat_map(char::escape_debug)
-                .collect();
+            let shown: String = written.chars().take(80).flat_map(char::escape_debug).collect();
             let error = table.wrong("capability", format!("there is no capability `{shown}`"));
             return Err(error.suggesting(nearest(&capability, CAPABILITIES)));
         }
-        let input = table
-            .node("input")
-            .map_or_else(|| serde_json::json!({}), |node| node.value.to_json());
+        let input = table.node("input").map_or_else(|| serde_json::json!({}), |node| node.value.to_json());
         steps.push(Step {
             capability,
             input,
@@ -275,16 +221,11 @@ fn steps<'a>(reader: &Reader<'a>, table: &Table<'a>) -> Result<Vec<Step>, Source
 fn sample_name<'a>(table: &Table<'a>) -> Result<&'a str, SourceError> {
     let name = table.required_text("sample")?;
     let good = (1..=64).contains(&name.len())
-        && name
-            .chars()
-            .all(|each| each.is_ascii_alphanumeric() || matches!(each, '-' | '_'));
+        && name.chars().all(|each| each.is_ascii_alphanumeric() || matches!(each, '-' | '_'));
     if good {
         Ok(name)
     } else {
-        Err(table.wrong(
-            "sample",
-            "a sample's name is letters, digits, `-` and `_`; see `warden sample list`",
-        ))
+        Err(table.wrong("sample", "a sample's name is letters, digits, `-` and `_`; see `warden sample list`"))
     }
 }
 
@@ -304,10 +245,7 @@ fn environment(table: &Table<'_>) -> Result<Vec<(String, String)>, SourceError> 
         if is_env_name(&name) && !value.contains('\0') {
             Ok((name, value))
         } else {
-            Err(table.wrong_at(
-                at,
-                format!("`{}` is no environment variable", name.escape_debug()),
-            ))
+            Err(table.wrong_at(at, format!("`{}` is no environment variable", name.escape_debug())))
         }
     };
     table.text_map("env")?.into_iter().map(check).collect()
@@ -319,9 +257,7 @@ fn request<'a>(reader: &Reader<'a>, table: &Table<'a>) -> Result<Policy, SourceE
     if let Some(node) = table.node("limits") {
         request.limits = read_limits(reader.file, node)?;
     }
-    let timeout = table
-        .duration("timeout")?
-        .map(|wall| u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
+    let timeout = table.duration("timeout")?.map(|wall| u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
     let short = [
         ("fuel", LimitKey::Fuel, table.count("fuel")?),
         ("memory", LimitKey::Memory, table.size("memory")?),
@@ -330,10 +266,7 @@ fn request<'a>(reader: &Reader<'a>, table: &Table<'a>) -> Result<Policy, SourceE
     for (key, limit, value) in short {
         let Some(value) = value else { continue };
         if request.limits.get(limit).is_some() {
-            let message = format!(
-                "`{key}` and `{}` in [limits] are the same limit; write one",
-                limit.name()
-            );
+            let message = format!("`{key}` and `{}` in [limits] are the same limit; write one", limit.name());
             return Err(table.wrong(key, message));
         }
         request.limits.set(limit, value);
@@ -343,30 +276,18 @@ fn request<'a>(reader: &Reader<'a>, table: &Table<'a>) -> Result<Policy, SourceE
 }
 
 /// `workspace` is one folder, read-write; `allow_dirs` are folders with a mode, seen by the guest as they are written.
-fn folders<'a>(
-    reader: &Reader<'a>,
-    table: &Table<'a>,
-) -> Result<Option<Vec<Workspace>>, SourceError> {
-    const ACCESS: &[(&str, Access)] = &[
-        ("read-only", Access::ReadOnly),
-        ("read-write", Access::ReadWrite),
-    ];
+fn folders<'a>(reader: &Reader<'a>, table: &Table<'a>) -> Result<Option<Vec<Workspace>>, SourceError> {
+    const ACCESS: &[(&str, Access)] = &[("read-only", Access::ReadOnly), ("read-write", Access::ReadWrite)];
     if let Some(text) = table.text("workspace")? {
         let path = reader.path(table, "workspace", text)?;
-        return Ok(Some(vec![Workspace::new(
-            "workspace",
-            path,
-            Access::ReadWrite,
-        )]));
+        return Ok(Some(vec![Workspace::new("workspace", path, Access::ReadWrite)]));
     }
     if !table.has("allow_dirs") {
         return Ok(None);
     }
     let mut folders = Vec::new();
-    for (index, each) in reader
-        .list_of_tables(table, "allow_dirs", "[[allow_dirs]]", &["path", "access"])?
-        .iter()
-        .enumerate()
+    for (index, each) in
+        reader.list_of_tables(table, "allow_dirs", "[[allow_dirs]]", &["path", "access"])?.iter().enumerate()
     {
         let text = each.required_text("path")?;
         let path = reader.path(each, "path", text)?;

@@ -256,7 +256,9 @@ pub enum Llm {
         secret: Option<String>,
     },
     /// Answers from a recording; reaches nothing.
-    Replay { file: PathBuf },
+    Replay {
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

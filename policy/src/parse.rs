@@ -34,12 +34,7 @@ const POLICY_KEYS: &[&str] = &[
 
 impl Policy {
     /// Parses a policy. `file` is the name for messages, `base` the absolute directory its relative paths start from.
-    pub fn parse(
-        text: &str,
-        format: Format,
-        file: &str,
-        base: &Path,
-    ) -> Result<Policy, SourceError> {
+    pub fn parse(text: &str, format: Format, file: &str, base: &Path) -> Result<Policy, SourceError> {
         let root = source::read(text, format, file)?;
         let Value::Table(entries) = &root.value else {
             return Err(SourceError::new(file, root.at, "expected keys and values"));
@@ -69,9 +64,7 @@ impl<'a> Reader<'a> {
             Some(1) => {}
             Some(other) => {
                 let message = format!("version {other} is not known; this warden reads version 1");
-                return Err(table
-                    .wrong("version", message)
-                    .suggesting(Some("version = 1")));
+                return Err(table.wrong("version", message).suggesting(Some("version = 1")));
             }
             None => return Err(table.missing("version")),
         }
@@ -122,28 +115,16 @@ impl<'a> Reader<'a> {
         keys: &'static [&'static str],
     ) -> Result<Vec<Table<'a>>, SourceError> {
         match table.node(key) {
-            Some(Node {
-                value: Value::Table(_),
-                at,
-            }) => {
+            Some(Node { value: Value::Table(_), at }) => {
                 let message = format!("`{key}` is a list of tables; write {name}");
                 Err(SourceError::new(self.file, *at, message).suggesting(Some(name)))
             }
-            _ => table
-                .list(key)?
-                .iter()
-                .map(|node| Table::open(self.file, name, node, keys))
-                .collect(),
+            _ => table.list(key)?.iter().map(|node| Table::open(self.file, name, node, keys)).collect(),
         }
     }
 
     /// A path of the file, made absolute against the base and freed of `.` and `..`, by text alone.
-    pub(crate) fn path(
-        &self,
-        table: &Table<'_>,
-        key: &str,
-        text: &str,
-    ) -> Result<PathBuf, SourceError> {
+    pub(crate) fn path(&self, table: &Table<'_>, key: &str, text: &str) -> Result<PathBuf, SourceError> {
         resolve(self.base, text).map_err(|reason| table.wrong(key, format!("`{key}`: {reason}")))
     }
 
@@ -162,10 +143,7 @@ impl<'a> Reader<'a> {
         let message = if declared.is_empty() {
             format!("there is no {kind} `{shown}`; none is declared")
         } else {
-            format!(
-                "there is no {kind} `{shown}`; declared are {}",
-                declared.join(", ")
-            )
+            format!("there is no {kind} `{shown}`; declared are {}", declared.join(", "))
         };
         Err(SourceError::new(self.file, at, message).suggesting(nearest(name, declared)))
     }
@@ -237,10 +215,7 @@ pub(crate) fn refuse_doubles<'n>(
     let mut seen: Vec<(&str, Position)> = Vec::new();
     for (name, at) in names {
         if let Some((_, first)) = seen.iter().find(|(each, _)| *each == name) {
-            let message = format!(
-                "duplicate {kind} `{name}`; the first is on line {}",
-                first.line
-            );
+            let message = format!("duplicate {kind} `{name}`; the first is on line {}", first.line);
             return Err(SourceError::new(file, at, message));
         }
         seen.push((name, at));

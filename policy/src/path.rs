@@ -13,9 +13,7 @@ pub const NAME_MAX_BYTES: usize = 255;
 pub fn is_label(text: &str) -> bool {
     text.len() <= 64
         && text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text
-            .chars()
-            .all(|each| each.is_ascii_alphanumeric() || matches!(each, '_' | '-'))
+        && text.chars().all(|each| each.is_ascii_alphanumeric() || matches!(each, '_' | '-'))
 }
 
 /// A path within one workspace, in normal form. The root of the workspace is the empty path.
@@ -79,24 +77,13 @@ pub enum PathError {
 
 impl TaskPath {
     /// Reads `label:relative/path` against the labels there are; the first is meant where none is written.
-    pub fn parse<'a>(
-        text: &str,
-        labels: impl Iterator<Item = &'a str> + Clone,
-    ) -> Result<TaskPath, PathError> {
+    pub fn parse<'a>(text: &str, labels: impl Iterator<Item = &'a str> + Clone) -> Result<TaskPath, PathError> {
         check_bytes(text)?;
         // What stands before a colon is a label unless a slash came first: `a/b:c` is a file name with a colon.
         let (label, relative) = match text.split_once(':') {
             Some((label, rest)) if !label.contains('/') => {
                 let known = labels.clone().find(|each| *each == label);
-                let shown = || {
-                    OutsidePath::UnknownLabel(
-                        label
-                            .chars()
-                            .take(80)
-                            .flat_map(char::escape_debug)
-                            .collect(),
-                    )
-                };
+                let shown = || OutsidePath::UnknownLabel(label.chars().take(80).flat_map(char::escape_debug).collect());
                 (known.ok_or_else(shown)?, rest)
             }
             _ => (labels.clone().next().ok_or(OutsidePath::NoWorkspace)?, text),
@@ -121,10 +108,7 @@ impl TaskPath {
                 _ => names.push(name),
             }
         }
-        Ok(TaskPath {
-            label: label.to_owned(),
-            relative: names.join("/"),
-        })
+        Ok(TaskPath { label: label.to_owned(), relative: names.join("/") })
     }
 }
 
@@ -132,11 +116,7 @@ fn check_bytes(text: &str) -> Result<(), InvalidArgument> {
     if text.len() > PATH_MAX_BYTES {
         return Err(InvalidArgument::PathTooLong);
     }
-    if text.contains('\0') {
-        Err(InvalidArgument::PathNul)
-    } else {
-        Ok(())
-    }
+    if text.contains('\0') { Err(InvalidArgument::PathNul) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -183,23 +163,14 @@ mod tests {
         ] {
             assert_eq!(parse(text), Err(error.into()), "{text}");
         }
-        assert_eq!(
-            TaskPath::parse("a", std::iter::empty()),
-            Err(OutsidePath::NoWorkspace.into())
-        );
+        assert_eq!(TaskPath::parse("a", std::iter::empty()), Err(OutsidePath::NoWorkspace.into()));
     }
 
     #[test]
     fn text_that_is_no_path() {
         assert_eq!(parse("a\0b"), Err(InvalidArgument::PathNul.into()));
-        assert_eq!(
-            parse(&"a/".repeat(2049)),
-            Err(InvalidArgument::PathTooLong.into())
-        );
-        assert_eq!(
-            parse(&"n".repeat(256)),
-            Err(InvalidArgument::NameTooLong.into())
-        );
+        assert_eq!(parse(&"a/".repeat(2049)), Err(InvalidArgument::PathTooLong.into()));
+        assert_eq!(parse(&"n".repeat(256)), Err(InvalidArgument::NameTooLong.into()));
         assert!(parse(&"n".repeat(255)).is_ok());
         assert!(parse(&"a/".repeat(2048)).is_ok());
     }

@@ -20,40 +20,25 @@ impl Policy {
         root.insert("version".to_owned(), json!(1));
         put(&mut root, "limits", limits(&self.limits));
         if let Some(workspaces) = &self.workspaces {
-            root.insert(
-                "fs".to_owned(),
-                json!({ "workspace": workspaces.iter().map(workspace).collect::<Vec<_>>() }),
-            );
+            root.insert("fs".to_owned(), json!({ "workspace": workspaces.iter().map(workspace).collect::<Vec<_>>() }));
         }
         if let Some(commands) = &self.commands {
-            root.insert(
-                "proc".to_owned(),
-                json!({ "command": commands.iter().map(command).collect::<Vec<_>>() }),
-            );
+            root.insert("proc".to_owned(), json!({ "command": commands.iter().map(command).collect::<Vec<_>>() }));
         }
         if let Some(rules) = &self.net {
-            root.insert(
-                "net".to_owned(),
-                json!({ "allow": rules.iter().map(net_rule).collect::<Vec<_>>() }),
-            );
+            root.insert("net".to_owned(), json!({ "allow": rules.iter().map(net_rule).collect::<Vec<_>>() }));
         }
         if let Some(each) = &self.browser {
             root.insert("browser".to_owned(), browser(each));
         }
         if let Some(input) = &self.input {
-            root.insert(
-                "input".to_owned(),
-                json!({ "enabled": input.enabled, "display": input.display }),
-            );
+            root.insert("input".to_owned(), json!({ "enabled": input.enabled, "display": input.display }));
         }
         if let Some(each) = &self.llm {
             root.insert("llm".to_owned(), llm(each));
         }
         if !self.secrets.is_empty() {
-            root.insert(
-                "secret".to_owned(),
-                self.secrets.iter().map(secret).collect(),
-            );
+            root.insert("secret".to_owned(), self.secrets.iter().map(secret).collect());
         }
         put(&mut root, "approval", approval(self));
         put(&mut root, "audit", audit(self));
@@ -82,23 +67,13 @@ impl Effective {
             }
         }
         policy.workspaces = Some(self.workspaces.iter().map(effective_workspace).collect());
-        policy.commands = Some(
-            self.commands
-                .iter()
-                .map(|each| self.effective_command(each))
-                .collect(),
-        );
+        policy.commands = Some(self.commands.iter().map(|each| self.effective_command(each)).collect());
         policy.net = Some(self.net().to_vec());
         policy.browser = self.browser().cloned();
         policy.input = self.input().cloned();
         policy.llm = self.llm.clone();
         policy.secrets = self.secrets().into_iter().cloned().collect();
-        policy.approval.ask = self
-            .approval
-            .ask
-            .iter()
-            .map(|(_, pattern)| pattern.clone())
-            .collect();
+        policy.approval.ask = self.approval.ask.iter().map(|(_, pattern)| pattern.clone()).collect();
         policy.approval.via = Some(self.approval.via);
         policy.approval.timeout = Some(self.approval.timeout);
         policy.audit.dir = self.audit.dir.clone();
@@ -114,34 +89,21 @@ impl Effective {
     }
 
     fn effective_command(&self, effective: &crate::layer::EffectiveCommand) -> Command {
-        let declared = crate::layer::command_layers(&self.layers).filter_map(|(_, policy)| {
-            policy
-                .commands
-                .iter()
-                .flatten()
-                .find(|each| each.name == effective.name)
-        });
+        let declared = crate::layer::command_layers(&self.layers)
+            .filter_map(|(_, policy)| policy.commands.iter().flatten().find(|each| each.name == effective.name));
         let declared: Vec<&Command> = declared.collect();
         let last = declared.last();
         Command {
             sha256: effective.sha256.clone(),
             args: last.map(|each| each.args.clone()).unwrap_or_default(),
-            cwd: effective
-                .cwd
-                .and_then(|index| self.workspaces.get(index))
-                .map(|each| each.label.clone()),
+            cwd: effective.cwd.and_then(|index| self.workspaces.get(index)).map(|each| each.label.clone()),
             env: effective.env.clone(),
-            env_from_guest: last
-                .map(|each| each.env_from_guest.clone())
-                .unwrap_or_default(),
+            env_from_guest: last.map(|each| each.env_from_guest.clone()).unwrap_or_default(),
             timeout: effective.timeout,
             exec_workspace: effective.exec_workspace,
             network: effective.network.clone(),
             unchecked: effective.unchecked,
-            ..Command::new(
-                effective.name.clone(),
-                CommandPath::File(effective.path.clone()),
-            )
+            ..Command::new(effective.name.clone(), CommandPath::File(effective.path.clone()))
         }
     }
 
@@ -176,21 +138,13 @@ impl Effective {
 pub(crate) fn hash(layers: &[(Layer, Policy)]) -> String {
     let mut digest = Sha256::new();
     for (layer, policy) in layers {
-        let scope = if policy.scope == Scope::Whole {
-            "whole"
-        } else {
-            "request"
-        };
+        let scope = if policy.scope == Scope::Whole { "whole" } else { "request" };
         let mut text = format!("{}\n{scope}\n", layer.name());
         canonical(&mut text, &policy.to_json());
         text.push('\n');
         digest.update(text.as_bytes());
     }
-    digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// JSON without blanks and with sorted keys, whatever order the map type keeps.
@@ -237,8 +191,8 @@ fn effective_workspace(effective: &crate::layer::EffectiveWorkspace) -> Workspac
     let of_kind = |kind: RuleKind| {
         let mut globs: Vec<crate::glob::Glob> = Vec::new();
         for rule in effective.rules.iter().filter(|rule| rule.kind == kind) {
-            let built_in = rule.id.contains(".builtin[")
-                && crate::glob::RUN_LATER_GLOBS.contains(&rule.glob.text().as_str());
+            let built_in =
+                rule.id.contains(".builtin[") && crate::glob::RUN_LATER_GLOBS.contains(&rule.glob.text().as_str());
             if !built_in && !globs.contains(&rule.glob) {
                 globs.push(rule.glob.clone());
             }
@@ -248,18 +202,11 @@ fn effective_workspace(effective: &crate::layer::EffectiveWorkspace) -> Workspac
     Workspace {
         deny: of_kind(RuleKind::Deny),
         deny_write: of_kind(RuleKind::DenyWrite),
-        allow_run_later: !effective
-            .rules
-            .iter()
-            .any(|rule| rule.id.contains(".builtin[")),
+        allow_run_later: !effective.rules.iter().any(|rule| rule.id.contains(".builtin[")),
         symlinks: effective.symlinks,
         max_file_bytes: effective.max_file_bytes,
         lease: effective.lease,
         guest_path: effective.guest_path.clone(),
-        ..Workspace::new(
-            effective.label.clone(),
-            effective.path.clone(),
-            effective.access,
-        )
+        ..Workspace::new(effective.label.clone(), effective.path.clone(), effective.access)
     }
 }

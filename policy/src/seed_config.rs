@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::argv::ArgvShape;
 use crate::model::{
-    Access, Browser, BrowserDriver, Command, CommandPath, Llm, LlmProvider, Policy, Scope, Secret,
-    SecretSource, SecretText, SecretUse, Workspace,
+    Access, Browser, BrowserDriver, Command, CommandPath, Llm, LlmProvider, Policy, Scope, Secret, SecretSource,
+    SecretText, SecretUse, Workspace,
 };
 use crate::parse::{Reader, is_http_url};
 use crate::source::{Node, SourceError, Table};
@@ -19,60 +19,29 @@ const KEYS: &[&str] = &["workspace_root", "allow_proc", "llm", "browser"];
 /// would grant the folder it lies in.
 pub(crate) fn is_seed<'k>(keys: impl Iterator<Item = &'k str>) -> bool {
     let keys: Vec<&str> = keys.collect();
-    let only_policy = [
-        "limits",
-        "fs",
-        "proc",
-        "net",
-        "input",
-        "secret",
-        "approval",
-        "audit",
-        "isolation",
-        "tools",
-    ];
+    let only_policy = ["limits", "fs", "proc", "net", "input", "secret", "approval", "audit", "isolation", "tools"];
     !keys.is_empty() && !keys.iter().any(|key| only_policy.contains(key))
 }
 
 pub(crate) fn read<'a>(reader: &Reader<'a>, root: &'a Node) -> Result<Policy, SourceError> {
     let table = Table::open(reader.file, "", root, KEYS).map_err(|mut error| {
-        error
-            .message
-            .push_str(" (a file without `version` is read as an earlier hostd.toml)");
+        error.message.push_str(" (a file without `version` is read as an earlier hostd.toml)");
         error
     })?;
     let mut policy = Policy::empty(reader.file, Scope::Whole);
-    let root_path = reader.path(
-        &table,
-        "workspace_root",
-        table.text("workspace_root")?.unwrap_or("."),
-    )?;
-    policy.workspaces = Some(vec![Workspace::new(
-        "workspace",
-        root_path,
-        Access::ReadWrite,
-    )]);
+    let root_path = reader.path(&table, "workspace_root", table.text("workspace_root")?.unwrap_or("."))?;
+    policy.workspaces = Some(vec![Workspace::new("workspace", root_path, Access::ReadWrite)]);
     policy.commands = Some(commands(reader, &table)?);
     policy.net = Some(Vec::new());
     if let Some(node) = table.node("llm") {
-        let llm = Table::open(
-            reader.file,
-            "[llm]",
-            node,
-            &["api_base", "api_key", "model"],
-        )?;
+        let llm = Table::open(reader.file, "[llm]", node, &["api_base", "api_key", "model"])?;
         if let Some((llm, secret)) = model(&llm)? {
             policy.llm = Some(llm);
             policy.secrets.push(secret);
         }
     }
     if let Some(node) = table.node("browser") {
-        let browser = Table::open(
-            reader.file,
-            "[browser]",
-            node,
-            &["webdriver_url", "default_profile"],
-        )?;
+        let browser = Table::open(reader.file, "[browser]", node, &["webdriver_url", "default_profile"])?;
         policy.browser = driver(&browser)?;
     }
     Ok(policy)
@@ -82,8 +51,7 @@ pub(crate) fn read<'a>(reader: &Reader<'a>, root: &'a Node) -> Result<Policy, So
 fn commands<'a>(reader: &Reader<'a>, table: &Table<'a>) -> Result<Vec<Command>, SourceError> {
     let mut commands: Vec<Command> = Vec::new();
     for (text, at) in table.texts("allow_proc")? {
-        let command =
-            allowed_command(text, reader.base).map_err(|reason| table.wrong_at(at, reason))?;
+        let command = allowed_command(text, reader.base).map_err(|reason| table.wrong_at(at, reason))?;
         if commands.iter().any(|each| each.name == command.name) {
             return Err(table.wrong_at(at, format!("duplicate command `{}`", command.name)));
         }
@@ -101,21 +69,14 @@ pub fn allowed_command(text: &str, base: &Path) -> Result<Command, &'static str>
     };
     let name = text.rsplit('/').next().unwrap_or_default();
     if !crate::parse::is_command_name(name) {
-        return Err(
-            "a command's name is letters, digits, `_`, `-`, `+` or `.`, at most 64, and starts with no sign",
-        );
+        return Err("a command's name is letters, digits, `_`, `-`, `+` or `.`, at most 64, and starts with no sign");
     }
-    Ok(Command {
-        args: vec![ArgvShape::anything()],
-        ..Command::new(name, path)
-    })
+    Ok(Command { args: vec![ArgvShape::anything()], ..Command::new(name, path) })
 }
 
 /// The endpoint and its key; an empty key or model means none.
 fn model(table: &Table<'_>) -> Result<Option<(Llm, Secret)>, SourceError> {
-    let base_url = table
-        .text("api_base")?
-        .unwrap_or("https://api.openai.com/v1");
+    let base_url = table.text("api_base")?.unwrap_or("https://api.openai.com/v1");
     let key = table.text("api_key")?.unwrap_or_default();
     let model = table.text("model")?.unwrap_or_default();
     if !is_http_url(base_url) {
@@ -144,10 +105,7 @@ fn driver(table: &Table<'_>) -> Result<Option<Browser>, SourceError> {
         return Ok(None);
     };
     if !is_http_url(url) {
-        return Err(table.wrong(
-            "webdriver_url",
-            "`webdriver_url` must be an http or https URL",
-        ));
+        return Err(table.wrong("webdriver_url", "`webdriver_url` must be an http or https URL"));
     }
     Ok(Some(Browser {
         // That format had no list of hosts: a browser that is configured may visit any public one.

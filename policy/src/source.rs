@@ -27,11 +27,7 @@ pub enum Format {
 impl Format {
     /// The notation a file name's ending stands for; TOML where it says nothing.
     pub fn of_file_name(name: &str) -> Format {
-        match name
-            .rsplit_once('.')
-            .map(|(_, ending)| ending.to_ascii_lowercase())
-            .as_deref()
-        {
+        match name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).as_deref() {
             Some("yaml" | "yml") => Format::Yaml,
             Some("json") => Format::Json,
             _ => Format::Toml,
@@ -53,21 +49,12 @@ impl Position {
     pub(crate) fn of_offset(text: &str, offset: usize) -> Position {
         let bytes = text.as_bytes();
         let before = bytes.get(..offset).unwrap_or(bytes);
-        let line_start = before
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at.saturating_add(1));
+        let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at.saturating_add(1));
         let line = before.iter().filter(|byte| **byte == b'\n').count();
         let on_line = before.get(line_start..).unwrap_or_default();
         // Columns count characters: continuation bytes do not start one.
-        let column = on_line
-            .iter()
-            .filter(|byte| (**byte & 0xC0) != 0x80)
-            .count();
-        Position {
-            line: line.saturating_add(1),
-            column: column.saturating_add(1),
-        }
+        let column = on_line.iter().filter(|byte| (**byte & 0xC0) != 0x80).count();
+        Position { line: line.saturating_add(1), column: column.saturating_add(1) }
     }
 }
 
@@ -84,11 +71,7 @@ pub struct SourceError {
 
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}: {}",
-            self.file, self.position.line, self.position.column, self.message
-        )?;
+        write!(f, "{}:{}:{}: {}", self.file, self.position.line, self.position.column, self.message)?;
         match &self.suggestion {
             Some(suggestion) => write!(f, "; did you mean `{suggestion}`?"),
             None => Ok(()),
@@ -98,12 +81,7 @@ impl fmt::Display for SourceError {
 
 impl SourceError {
     pub(crate) fn new(file: &str, position: Position, message: impl Into<String>) -> SourceError {
-        SourceError {
-            file: file.to_owned(),
-            position,
-            message: message.into(),
-            suggestion: None,
-        }
+        SourceError { file: file.to_owned(), position, message: message.into(), suggestion: None }
     }
 
     pub(crate) fn suggesting(mut self, suggestion: Option<&str>) -> SourceError {
@@ -165,10 +143,7 @@ impl Value {
             Value::Text(text) | Value::Moment(text) => text.clone().into(),
             Value::List(nodes) => nodes.iter().map(|node| node.value.to_json()).collect(),
             Value::Table(entries) => serde_json::Value::Object(
-                entries
-                    .iter()
-                    .map(|entry| (entry.key.clone(), entry.node.value.to_json()))
-                    .collect(),
+                entries.iter().map(|entry| (entry.key.clone(), entry.node.value.to_json())).collect(),
             ),
         }
     }
@@ -177,10 +152,7 @@ impl Value {
 /// Reads a text into its tree. The root of a policy or manifest is always a table.
 pub(crate) fn read(text: &str, format: Format, file: &str) -> Result<Node, SourceError> {
     if text.len() > SOURCE_MAX_BYTES {
-        let message = format!(
-            "the file has {} bytes; at most {SOURCE_MAX_BYTES} are read",
-            text.len()
-        );
+        let message = format!("the file has {} bytes; at most {SOURCE_MAX_BYTES} are read", text.len());
         return Err(SourceError::new(file, Position::START, message));
     }
     let root = match format {
@@ -191,10 +163,7 @@ pub(crate) fn read(text: &str, format: Format, file: &str) -> Result<Node, Sourc
     match root.value {
         Value::Table(_) => Ok(root),
         // An empty YAML file is an empty table, as an empty TOML file is.
-        Value::Null => Ok(Node {
-            at: root.at,
-            value: Value::Table(Vec::new()),
-        }),
+        Value::Null => Ok(Node { at: root.at, value: Value::Table(Vec::new()) }),
         other => {
             let message = format!("expected keys and values, found {}", other.type_name());
             Err(SourceError::new(file, root.at, message))
@@ -228,8 +197,7 @@ fn edit_distance(from: &str, to: &str) -> usize {
         let mut row = vec![row_index.saturating_add(1)];
         for (column, column_char) in to.iter().enumerate() {
             let after = |values: &[usize], at: usize| values.get(at).copied().unwrap_or(usize::MAX);
-            let replaced =
-                after(&last, column).saturating_add(usize::from(row_char != *column_char));
+            let replaced = after(&last, column).saturating_add(usize::from(row_char != *column_char));
             let inserted = after(&row, column).saturating_add(1);
             let deleted = after(&last, column.saturating_add(1)).saturating_add(1);
             let mut best = replaced.min(inserted).min(deleted);
@@ -255,64 +223,38 @@ mod tests {
     #[test]
     fn nearest_finds_a_typo_and_leaves_a_stranger() {
         assert_eq!(nearest("stpes", &["steps", "wall"]), Some("steps"));
-        assert_eq!(
-            nearest("deny-write", &["deny", "deny_write"]),
-            Some("deny_write")
-        );
+        assert_eq!(nearest("deny-write", &["deny", "deny_write"]), Some("deny_write"));
         assert_eq!(nearest("zebra", &["steps", "wall"]), None);
         assert_eq!(nearest(&"s".repeat(100_000), &["steps"]), None);
     }
 
     #[test]
     fn positions_count_lines_and_characters_from_one() {
-        assert_eq!(
-            Position::of_offset("ab\ncd", 0),
-            Position { line: 1, column: 1 }
-        );
-        assert_eq!(
-            Position::of_offset("ab\ncd", 4),
-            Position { line: 2, column: 2 }
-        );
-        assert_eq!(
-            Position::of_offset("ä=\n", 2),
-            Position { line: 1, column: 2 }
-        );
-        assert_eq!(
-            Position::of_offset("ab", 999),
-            Position { line: 1, column: 3 }
-        );
+        assert_eq!(Position::of_offset("ab\ncd", 0), Position { line: 1, column: 1 });
+        assert_eq!(Position::of_offset("ab\ncd", 4), Position { line: 2, column: 2 });
+        assert_eq!(Position::of_offset("ä=\n", 2), Position { line: 1, column: 2 });
+        assert_eq!(Position::of_offset("ab", 999), Position { line: 1, column: 3 });
     }
 
     #[test]
     fn the_three_notations_give_the_same_tree_and_lines() {
         let toml = read("a = 1\n[b]\nc = [\"x\", true]\n", Format::Toml, "f").unwrap();
         let yaml = read("a: 1\nb:\n  c: [\"x\", true]\n", Format::Yaml, "f").unwrap();
-        let json = read(
-            "{\"a\": 1,\n \"b\":\n  {\"c\": [\"x\", true]}}",
-            Format::Json,
-            "f",
-        )
-        .unwrap();
+        let json = read("{\"a\": 1,\n \"b\":\n  {\"c\": [\"x\", true]}}", Format::Json, "f").unwrap();
         assert_eq!(toml.value.to_json(), json.value.to_json());
         assert_eq!(yaml.value.to_json(), json.value.to_json());
         for root in [toml, yaml, json] {
-            let Value::Table(entries) = root.value else {
-                panic!("no table")
-            };
-            let Value::Table(inner) = &entries[1].node.value else {
-                panic!("no inner table")
-            };
+            let Value::Table(entries) = root.value else { panic!("no table") };
+            let Value::Table(inner) = &entries[1].node.value else { panic!("no inner table") };
             assert_eq!((inner[0].key.as_str(), inner[0].at.line), ("c", 3));
         }
     }
 
     #[test]
     fn a_doubled_key_is_refused_in_every_notation() {
-        for (format, text) in [
-            (Format::Toml, "a = 1\na = 2\n"),
-            (Format::Yaml, "a: 1\na: 2\n"),
-            (Format::Json, "{\"a\": 1,\n\"a\": 2}"),
-        ] {
+        for (format, text) in
+            [(Format::Toml, "a = 1\na = 2\n"), (Format::Yaml, "a: 1\na: 2\n"), (Format::Json, "{\"a\": 1,\n\"a\": 2}")]
+        {
             let error = read(text, format, "f").unwrap_err();
             assert_eq!(error.position.line, 2, "{error}");
             assert!(error.message.contains("duplicate"), "{error}");
@@ -321,11 +263,9 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_an_error_not_an_overflow() {
-        for (format, open, close) in [
-            (Format::Toml, "a = ", ""),
-            (Format::Yaml, "a: ", ""),
-            (Format::Json, "{\"a\": ", "}"),
-        ] {
+        for (format, open, close) in
+            [(Format::Toml, "a = ", ""), (Format::Yaml, "a: ", ""), (Format::Json, "{\"a\": ", "}")]
+        {
             let text = format!("{open}{}{}{close}", "[".repeat(50_000), "]".repeat(50_000));
             assert!(read(&text, format, "f").is_err(), "{format:?}");
             let text = format!("{open}{}{}{close}", "[".repeat(20), "]".repeat(20));
@@ -336,12 +276,7 @@ mod tests {
     #[test]
     fn an_oversized_text_is_not_read() {
         let text = format!("# {}", "x".repeat(SOURCE_MAX_BYTES));
-        assert!(
-            read(&text, Format::Toml, "f")
-                .unwrap_err()
-                .message
-                .contains("at most")
-        );
+        assert!(read(&text, Format::Toml, "f").unwrap_err().message.contains("at most"));
         assert!(read("# x", Format::Toml, "f").is_ok());
     }
 }

@@ -26,9 +26,7 @@ fn shown(text: &str) -> String {
 fn number(digits: &str) -> Option<Result<u64, ()>> {
     let plausible = digits.starts_with(|first: char| first.is_ascii_digit())
         && digits.ends_with(|last: char| last.is_ascii_digit())
-        && digits
-            .chars()
-            .all(|each| each.is_ascii_digit() || each == '_')
+        && digits.chars().all(|each| each.is_ascii_digit() || each == '_')
         && !digits.contains("__");
     plausible.then(|| digits.replace('_', "").parse::<u64>().map_err(|_| ()))
 }
@@ -36,9 +34,7 @@ fn number(digits: &str) -> Option<Result<u64, ()>> {
 /// Bytes from `"64KiB"`, `"1 GB"`, `"512"` or `"100B"`. Binary units end in `iB`; `kB`, `MB`… are powers of a thousand.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     let wrong = || UnitError::Size(shown(text));
-    let end = text
-        .find(|each: char| !each.is_ascii_digit() && each != '_')
-        .unwrap_or(text.len());
+    let end = text.find(|each: char| !each.is_ascii_digit() && each != '_').unwrap_or(text.len());
     let (digits, unit) = text.split_at_checked(end).ok_or_else(wrong)?;
     let factor: u64 = match unit.trim_start_matches(' ') {
         "" | "B" => 1,
@@ -53,10 +49,7 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
         _ => return Err(wrong()),
     };
     let count = number(digits).ok_or_else(wrong)?;
-    count
-        .ok()
-        .and_then(|count| count.checked_mul(factor))
-        .ok_or_else(|| UnitError::TooLarge(shown(text)))
+    count.ok().and_then(|count| count.checked_mul(factor)).ok_or_else(|| UnitError::TooLarge(shown(text)))
 }
 
 /// A duration from `"500ms"`, `"2s"`, `"10m"`, `"1h30m"`. A unit is always said; each at most once, larger first.
@@ -66,13 +59,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let mut smallest_ms = u64::MAX;
     let mut rest = text;
     while !rest.is_empty() {
-        let end = rest
-            .find(|each: char| !each.is_ascii_digit() && each != '_')
-            .ok_or_else(wrong)?;
+        let end = rest.find(|each: char| !each.is_ascii_digit() && each != '_').ok_or_else(wrong)?;
         let (digits, tail) = rest.split_at_checked(end).ok_or_else(wrong)?;
-        let unit_end = tail
-            .find(|each: char| !each.is_ascii_alphabetic())
-            .unwrap_or(tail.len());
+        let unit_end = tail.find(|each: char| !each.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at_checked(unit_end).ok_or_else(wrong)?;
         let unit_ms: u64 = match unit {
             "ms" => 1,
@@ -94,29 +83,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
             .ok_or_else(|| UnitError::TooLarge(shown(text)))?;
         rest = tail;
     }
-    if text.is_empty() {
-        Err(wrong())
-    } else {
-        Ok(Duration::from_millis(total_ms))
-    }
+    if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_millis(total_ms)) }
 }
 
 /// The number in the first unit it is a whole number of.
 fn whole_units(number: u64, units: &[(&str, u64)]) -> Option<String> {
-    let (unit, factor) = units
-        .iter()
-        .find(|(_, factor)| number != 0 && number.is_multiple_of(*factor))?;
+    let (unit, factor) = units.iter().find(|(_, factor)| number != 0 && number.is_multiple_of(*factor))?;
     Some(format!("{}{unit}", number.checked_div(*factor)?))
 }
 
 /// The shortest exact text of a size that [`parse_size`] reads back.
 pub fn format_size(bytes: u64) -> String {
-    let units = [
-        ("TiB", 1u64 << 40),
-        ("GiB", 1 << 30),
-        ("MiB", 1 << 20),
-        ("KiB", 1 << 10),
-    ];
+    let units = [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     whole_units(bytes, &units).unwrap_or_else(|| format!("{bytes}B"))
 }
 
@@ -148,54 +126,27 @@ mod tests {
 
     #[test]
     fn sizes_that_are_refused() {
-        for text in [
-            "", "MiB", "1.5MiB", "-1", "1M", "12MiB ", "0x10", "1__0", "_1", "1_", "١MiB",
-            "256 mib",
-        ] {
-            assert!(
-                matches!(parse_size(text), Err(UnitError::Size(_))),
-                "{text}"
-            );
+        for text in ["", "MiB", "1.5MiB", "-1", "1M", "12MiB ", "0x10", "1__0", "_1", "1_", "١MiB", "256 mib"] {
+            assert!(matches!(parse_size(text), Err(UnitError::Size(_))), "{text}");
         }
         for text in ["99999999999999999999", "17179869184TiB"] {
-            assert!(
-                matches!(parse_size(text), Err(UnitError::TooLarge(_))),
-                "{text}"
-            );
+            assert!(matches!(parse_size(text), Err(UnitError::TooLarge(_))), "{text}");
         }
     }
 
     #[test]
     fn durations_that_people_write() {
-        for (text, ms) in [
-            ("10m", 600_000),
-            ("2s", 2_000),
-            ("500ms", 500),
-            ("1h30m", 5_400_000),
-            ("0s", 0),
-        ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(ms)),
-                "{text}"
-            );
+        for (text, ms) in [("10m", 600_000), ("2s", 2_000), ("500ms", 500), ("1h30m", 5_400_000), ("0s", 0)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
     }
 
     #[test]
     fn durations_that_are_refused() {
-        for text in [
-            "", "10", "m", "1.5s", "-1s", "10 m", "1m1m", "1s1m", "1w", "s10", "10min",
-        ] {
-            assert!(
-                matches!(parse_duration(text), Err(UnitError::Duration(_))),
-                "{text}"
-            );
+        for text in ["", "10", "m", "1.5s", "-1s", "10 m", "1m1m", "1s1m", "1w", "s10", "10min"] {
+            assert!(matches!(parse_duration(text), Err(UnitError::Duration(_))), "{text}");
         }
-        assert!(matches!(
-            parse_duration("999999999999999999d"),
-            Err(UnitError::TooLarge(_))
-        ));
+        assert!(matches!(parse_duration("999999999999999999d"), Err(UnitError::TooLarge(_))));
     }
 
     #[test]

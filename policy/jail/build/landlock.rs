@@ -83,18 +83,12 @@ const KINDS: &[(&str, &str)] = &[
 fn bits(table: &[(&str, u64)], names: &[String]) -> Result<u64, String> {
     names.iter().try_fold(0, |sum, name| {
         let found = table.iter().find(|(known, _)| known == name);
-        found
-            .map(|(_, bit)| sum | bit)
-            .ok_or_else(|| format!("`{name}` is no right or scope"))
+        found.map(|(_, bit)| sum | bit).ok_or_else(|| format!("`{name}` is no right or scope"))
     })
 }
 
 fn reasoned(what: &str, why: &str) -> Result<(), String> {
-    if why.trim().is_empty() {
-        Err(format!("{what}: `why` is empty"))
-    } else {
-        Ok(())
-    }
+    if why.trim().is_empty() { Err(format!("{what}: `why` is empty")) } else { Ok(()) }
 }
 
 /// A rule file's role, and its rules as a Rust expression of type `RoleRules` or the role they are shared with.
@@ -108,10 +102,8 @@ pub fn compile(text: &str) -> Result<(String, Compiled), String> {
     let file: RuleFile = toml::from_str(text).map_err(|e| e.to_string())?;
     reasoned("about", &file.about)?;
     if let Some(other) = file.same_as {
-        let alone = file.scopes.is_empty()
-            && file.descriptor.is_empty()
-            && file.path.is_empty()
-            && file.below.is_empty();
+        let alone =
+            file.scopes.is_empty() && file.descriptor.is_empty() && file.path.is_empty() && file.below.is_empty();
         return if alone {
             Ok((file.role, Compiled::SameAs(other)))
         } else {
@@ -121,10 +113,7 @@ pub fn compile(text: &str) -> Result<(String, Compiled), String> {
     if file.scopes.is_empty() || file.below.is_empty() {
         return Err("`scopes` and `below` are required: say what an older kernel means".to_owned());
     }
-    let mut out = format!(
-        "RoleRules {{ scopes: {:#x}, descriptors: &[",
-        bits(SCOPES, &file.scopes)?
-    );
+    let mut out = format!("RoleRules {{ scopes: {:#x}, descriptors: &[", bits(SCOPES, &file.scopes)?);
     for rule in &file.descriptor {
         reasoned(&rule.kind, &rule.why)?;
         let kind = KINDS
@@ -132,21 +121,14 @@ pub fn compile(text: &str) -> Result<(String, Compiled), String> {
             .find(|(name, _)| *name == rule.kind)
             .ok_or_else(|| format!("`{}` is no kind of descriptor", rule.kind))?
             .1;
-        let _ = write!(
-            out,
-            "(GrantKind::{kind}, {:#x}), ",
-            bits(RIGHTS, &rule.rights)?
-        );
+        let _ = write!(out, "(GrantKind::{kind}, {:#x}), ", bits(RIGHTS, &rule.rights)?);
     }
     out.push_str("], paths: &[");
     for rule in &file.path {
         reasoned(&rule.path, &rule.why)?;
         let rights = bits(RIGHTS, &rule.rights)?;
-        let _ = write!(
-            out,
-            "PathRule {{ path: c{:?}, rights: {rights:#x}, required: {} }}, ",
-            rule.path, rule.required
-        );
+        let _ =
+            write!(out, "PathRule {{ path: c{:?}, rights: {rights:#x}, required: {} }}, ", rule.path, rule.required);
     }
     out.push_str("], below: &[");
     for below in &file.below {
@@ -157,11 +139,7 @@ pub fn compile(text: &str) -> Result<(String, Compiled), String> {
             "covered" => "Covered",
             other => return Err(format!("`{other}` is not refuse, degraded or covered")),
         };
-        let _ = write!(
-            out,
-            "Below {{ abi: {}, then: Then::{then}, why: {:?} }}, ",
-            below.abi, below.why
-        );
+        let _ = write!(out, "Below {{ abi: {}, then: Then::{then}, why: {:?} }}, ", below.abi, below.why);
     }
     out.push_str("] }");
     Ok((file.role, Compiled::Rules(out)))

@@ -3,8 +3,7 @@
 use crate::bpf::{self, Action, Condition, Instruction, Op, Rule};
 use crate::{symbols, syscalls};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -111,11 +110,7 @@ pub struct Filter {
 pub fn compile(text: &str) -> Result<Filter, String> {
     let file: RuleFile = serde_json::from_str(text).map_err(|e| e.to_string())?;
     let mut rules = Vec::new();
-    for (entries, kind) in [
-        (&file.kill, "kill"),
-        (&file.allow, "allow"),
-        (&file.errno, "errno"),
-    ] {
+    for (entries, kind) in [(&file.kill, "kill"), (&file.allow, "allow"), (&file.errno, "errno")] {
         for entry in entries {
             entry.rules(kind, &mut rules)?;
         }
@@ -137,12 +132,7 @@ pub fn compile(text: &str) -> Result<Filter, String> {
     if self_test.is_empty() {
         return Err("a role without a self-test cannot prove that its filter is in force".into());
     }
-    Ok(Filter {
-        role: file.role,
-        over: file.over,
-        program,
-        self_test,
-    })
+    Ok(Filter { role: file.role, over: file.over, program, self_test })
 }
 
 impl Entry {
@@ -159,24 +149,13 @@ impl Entry {
             ("allow", None) => Action::Allow,
             ("errno", Some(name)) => Action::Errno(symbols::errno(name)?),
             _ => {
-                return Err(format!(
-                    "{names:?}: `errno` belongs to the errno list, and only there"
-                ));
+                return Err(format!("{names:?}: `errno` belongs to the errno list, and only there"));
             }
         };
-        let conditions: Vec<Condition> = self
-            .args
-            .iter()
-            .map(Argument::condition)
-            .collect::<Result<_, _>>()?;
+        let conditions: Vec<Condition> = self.args.iter().map(Argument::condition).collect::<Result<_, _>>()?;
         for name in names {
-            let number = syscalls::number(name)
-                .ok_or_else(|| format!("`{name}` is no system call of x86-64"))?;
-            into.push(Rule {
-                number: number as u32,
-                conditions: conditions.clone(),
-                action,
-            });
+            let number = syscalls::number(name).ok_or_else(|| format!("`{name}` is no system call of x86-64"))?;
+            into.push(Rule { number: number as u32, conditions: conditions.clone(), action });
         }
         Ok(())
     }
@@ -213,51 +192,32 @@ impl Argument {
         if self.index > 5 {
             return Err("a call has arguments 0 to 5".into());
         }
-        Ok(Condition {
-            index: self.index,
-            qword,
-            op,
-            value,
-            mask,
-        })
+        Ok(Condition { index: self.index, qword, op, value, mask })
     }
 }
 
 /// Compiles every group of rules with seccompiler as well, and compares the two on each call number and
 /// on argument values around every constant of the file. A mistake would have to be made twice.
-fn agree(
-    rules: &[Rule],
-    default: Action,
-    check_arch: bool,
-    program: &[Instruction],
-) -> Result<(), String> {
+fn agree(rules: &[Rule], default: Action, check_arch: bool, program: &[Instruction]) -> Result<(), String> {
     let mut groups: BTreeMap<Action, BTreeMap<i64, Vec<SeccompRule>>> = BTreeMap::new();
     for rule in rules {
         let calls = groups.entry(rule.action).or_default();
         let chain = calls.entry(i64::from(rule.number)).or_default();
         chain.extend(oracle_rules(rule)?);
     }
-    let oracles: Vec<(Action, Vec<Instruction>)> = groups
-        .into_iter()
-        .map(|(action, calls)| Ok((action, oracle(calls)?)))
-        .collect::<Result<_, String>>()?;
+    let oracles: Vec<(Action, Vec<Instruction>)> =
+        groups.into_iter().map(|(action, calls)| Ok((action, oracle(calls)?))).collect::<Result<_, String>>()?;
     for call in samples(rules, check_arch) {
         let found = bpf::interpret(program, &call).ok_or("the program is not valid BPF")?;
         let expected = expected(&oracles, &call, default)?;
         if found != expected.code() {
-            return Err(format!(
-                "assembler and seccompiler disagree on {call:?}: {found:#x}, {expected:?}"
-            ));
+            return Err(format!("assembler and seccompiler disagree on {call:?}: {found:#x}, {expected:?}"));
         }
     }
     Ok(())
 }
 
-fn expected(
-    oracles: &[(Action, Vec<Instruction>)],
-    call: &bpf::Call,
-    default: Action,
-) -> Result<Action, String> {
+fn expected(oracles: &[(Action, Vec<Instruction>)], call: &bpf::Call, default: Action) -> Result<Action, String> {
     if call.arch != bpf::AUDIT_ARCH_X86_64 || call.number >= bpf::X32_BIT {
         return Ok(Action::KillProcess);
     }
@@ -272,25 +232,10 @@ fn expected(
 const MATCH: u32 = 0x7ffc_0000; // SECCOMP_RET_LOG, only a mark here
 
 fn oracle(calls: BTreeMap<i64, Vec<SeccompRule>>) -> Result<Vec<Instruction>, String> {
-    let filter = SeccompFilter::new(
-        calls,
-        SeccompAction::Allow,
-        SeccompAction::Log,
-        TargetArch::x86_64,
-    )
-    .map_err(|e| e.to_string())?;
-    let program: BpfProgram = filter
-        .try_into()
-        .map_err(|e: seccompiler::BackendError| e.to_string())?;
-    Ok(program
-        .iter()
-        .map(|i| Instruction {
-            code: i.code,
-            jt: i.jt,
-            jf: i.jf,
-            k: i.k,
-        })
-        .collect())
+    let filter = SeccompFilter::new(calls, SeccompAction::Allow, SeccompAction::Log, TargetArch::x86_64)
+        .map_err(|e| e.to_string())?;
+    let program: BpfProgram = filter.try_into().map_err(|e: seccompiler::BackendError| e.to_string())?;
+    Ok(program.iter().map(|i| Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect())
 }
 
 /// A rule in seccompiler's terms; `any_bit` becomes one alternative per bit, which it can say.
@@ -298,22 +243,13 @@ fn oracle_rules(rule: &Rule) -> Result<Vec<SeccompRule>, String> {
     let mut alternatives: Vec<Vec<SeccompCondition>> = vec![Vec::new()];
     for condition in &rule.conditions {
         let len = || {
-            if condition.qword {
-                SeccompCmpArgLen::Qword
-            } else {
-                SeccompCmpArgLen::Dword
-            }
+            if condition.qword { SeccompCmpArgLen::Qword } else { SeccompCmpArgLen::Dword }
         };
-        let one = |op, value| {
-            SeccompCondition::new(condition.index, len(), op, value).map_err(|e| e.to_string())
-        };
+        let one = |op, value| SeccompCondition::new(condition.index, len(), op, value).map_err(|e| e.to_string());
         let options = match condition.op {
             Op::Eq => vec![one(SeccompCmpOp::Eq, condition.value)?],
             Op::Ne => vec![one(SeccompCmpOp::Ne, condition.value)?],
-            Op::MaskedEq => vec![one(
-                SeccompCmpOp::MaskedEq(condition.mask),
-                condition.value,
-            )?],
+            Op::MaskedEq => vec![one(SeccompCmpOp::MaskedEq(condition.mask), condition.value)?],
             Op::AnyBit => (0..64)
                 .map(|bit| 1u64 << bit)
                 .filter(|bit| condition.mask & bit != 0)
@@ -322,11 +258,7 @@ fn oracle_rules(rule: &Rule) -> Result<Vec<SeccompRule>, String> {
         };
         alternatives = alternatives
             .iter()
-            .flat_map(|before| {
-                options
-                    .iter()
-                    .map(|option| [before.as_slice(), std::slice::from_ref(option)].concat())
-            })
+            .flat_map(|before| options.iter().map(|option| [before.as_slice(), std::slice::from_ref(option)].concat()))
             .collect();
     }
     alternatives
@@ -349,21 +281,10 @@ fn samples(rules: &[Rule], check_arch: bool) -> Vec<bpf::Call> {
     let arch = bpf::AUDIT_ARCH_X86_64;
     let mut calls = Vec::new();
     for number in (0..600).chain([bpf::X32_BIT - 1, u32::MAX >> 2]) {
-        calls.push(bpf::Call {
-            number,
-            arch,
-            args: [0; 6],
-        });
-        let of_call = || {
-            rules
-                .iter()
-                .filter(|rule| rule.number == number)
-                .flat_map(|rule| &rule.conditions)
-        };
+        calls.push(bpf::Call { number, arch, args: [0; 6] });
+        let of_call = || rules.iter().filter(|rule| rule.number == number).flat_map(|rule| &rule.conditions);
         let used: Vec<usize> = {
-            let mut used: Vec<usize> = of_call()
-                .map(|condition| usize::from(condition.index))
-                .collect();
+            let mut used: Vec<usize> = of_call().map(|condition| usize::from(condition.index)).collect();
             used.sort_unstable();
             used.dedup();
             used
@@ -381,24 +302,12 @@ fn samples(rules: &[Rule], check_arch: bool) -> Vec<bpf::Call> {
                 })
                 .collect();
         }
-        calls.extend(
-            frontier
-                .into_iter()
-                .map(|args| bpf::Call { number, arch, args }),
-        );
+        calls.extend(frontier.into_iter().map(|args| bpf::Call { number, arch, args }));
     }
     if check_arch {
         for number in 0..600 {
-            calls.push(bpf::Call {
-                number: number | bpf::X32_BIT,
-                arch,
-                args: [0; 6],
-            });
-            calls.push(bpf::Call {
-                number,
-                arch: 0x4000_0003,
-                args: [0; 6],
-            });
+            calls.push(bpf::Call { number: number | bpf::X32_BIT, arch, args: [0; 6] });
+            calls.push(bpf::Call { number, arch: 0x4000_0003, args: [0; 6] });
         }
     }
     calls

@@ -35,9 +35,7 @@ const OWN: &[(&str, i64)] = &[
 
 /// The value of `NAME|NAME|0x10`; negative numbers as the kernel sees them in a register.
 pub fn value(text: &str) -> Result<u64, String> {
-    text.split('|')
-        .map(str::trim)
-        .try_fold(0, |sum, word| Ok(sum | one(word)?))
+    text.split('|').map(str::trim).try_fold(0, |sum, word| Ok(sum | one(word)?))
 }
 
 fn one(word: &str) -> Result<u64, String> {

@@ -384,8 +384,5 @@ const NEWER: &[(&str, i64)] = &[
 
 /// The number of a call.
 pub fn number(name: &str) -> Option<i64> {
-    LIBC.iter()
-        .chain(NEWER)
-        .find(|(known, _)| *known == name)
-        .map(|(_, number)| *number)
+    LIBC.iter().chain(NEWER).find(|(known, _)| *known == name).map(|(_, number)| *number)
 }

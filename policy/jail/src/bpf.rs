@@ -112,16 +112,10 @@ impl std::fmt::Display for AssembleError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             AssembleError::JumpTooFar { from, to } => {
-                write!(
-                    f,
-                    "jump from instruction {from} to {to} is too far: shorten the rule file"
-                )
+                write!(f, "jump from instruction {from} to {to} is too far: shorten the rule file")
             }
             AssembleError::DeadRule { number } => {
-                write!(
-                    f,
-                    "a rule of system call {number} can never apply: remove it"
-                )
+                write!(f, "a rule of system call {number} can never apply: remove it")
             }
         }
     }
@@ -134,12 +128,7 @@ struct Label(usize);
 
 enum Piece {
     Plain(Instruction),
-    Jump {
-        code: u16,
-        k: u32,
-        yes: Label,
-        no: Label,
-    },
+    Jump { code: u16, k: u32, yes: Label, no: Label },
     Always(Label),
 }
 
@@ -160,30 +149,15 @@ impl Assembler {
     }
 
     fn load(&mut self, offset: u32) {
-        self.pieces.push(Piece::Plain(Instruction {
-            code: LD,
-            jt: 0,
-            jf: 0,
-            k: offset,
-        }));
+        self.pieces.push(Piece::Plain(Instruction { code: LD, jt: 0, jf: 0, k: offset }));
     }
 
     fn and(&mut self, mask: u32) {
-        self.pieces.push(Piece::Plain(Instruction {
-            code: AND,
-            jt: 0,
-            jf: 0,
-            k: mask,
-        }));
+        self.pieces.push(Piece::Plain(Instruction { code: AND, jt: 0, jf: 0, k: mask }));
     }
 
     fn answer(&mut self, action: Action) {
-        self.pieces.push(Piece::Plain(Instruction {
-            code: RET,
-            jt: 0,
-            jf: 0,
-            k: action.code(),
-        }));
+        self.pieces.push(Piece::Plain(Instruction { code: RET, jt: 0, jf: 0, k: action.code() }));
     }
 
     fn jump(&mut self, code: u16, k: u32, yes: Label, no: Label) {
@@ -199,8 +173,7 @@ impl Assembler {
 
     fn distance(&self, from: usize, label: Label) -> Result<usize, AssembleError> {
         let to = self.labels[label.0].unwrap_or(usize::MAX);
-        to.checked_sub(from + 1)
-            .ok_or(AssembleError::JumpTooFar { from, to })
+        to.checked_sub(from + 1).ok_or(AssembleError::JumpTooFar { from, to })
     }
 
     fn finish(self) -> Result<Vec<Instruction>, AssembleError> {
@@ -208,27 +181,16 @@ impl Assembler {
         for (at, piece) in self.pieces.iter().enumerate() {
             let short = |label: Label| {
                 let far = self.distance(at, label)?;
-                u8::try_from(far).map_err(|_| AssembleError::JumpTooFar {
-                    from: at,
-                    to: at + far,
-                })
+                u8::try_from(far).map_err(|_| AssembleError::JumpTooFar { from: at, to: at + far })
             };
             program.push(match piece {
                 Piece::Plain(instruction) => *instruction,
-                Piece::Jump { code, k, yes, no } => Instruction {
-                    code: *code,
-                    jt: short(*yes)?,
-                    jf: short(*no)?,
-                    k: *k,
-                },
+                Piece::Jump { code, k, yes, no } => {
+                    Instruction { code: *code, jt: short(*yes)?, jf: short(*no)?, k: *k }
+                }
                 Piece::Always(label) => {
                     let k = self.distance(at, *label)? as u32;
-                    Instruction {
-                        code: JA,
-                        jt: 0,
-                        jf: 0,
-                        k,
-                    }
+                    Instruction { code: JA, jt: 0, jf: 0, k }
                 }
             });
         }
@@ -258,11 +220,7 @@ impl Answers {
 ///
 /// Layout: architecture, number, the chain of comparisons, argument checks, answers. Every jump goes
 /// straight to an answer, so an undecided call costs no more than its comparisons.
-pub fn assemble(
-    rules: &[Rule],
-    default: Action,
-    check_arch: bool,
-) -> Result<Vec<Instruction>, AssembleError> {
+pub fn assemble(rules: &[Rule], default: Action, check_arch: bool) -> Result<Vec<Instruction>, AssembleError> {
     let calls = group(rules)?;
     let mut assembler = Assembler::default();
     let mut answers = Answers::default();
@@ -319,14 +277,8 @@ fn chain<'r>(
     // First the calls with conditions: the kernel caches the answer of the others by number and does
     // not run the program for them at all, so only these are ever hot (mprotect in a worker).
     let mut spans: Vec<(u32, u32, Label)> = Vec::new();
-    for (number, rules) in calls
-        .iter()
-        .filter(|(_, rules)| !rules[0].conditions.is_empty())
-    {
-        let same = checks
-            .iter()
-            .find(|(_, placed)| same_checks(placed, rules))
-            .map(|(label, _)| *label);
+    for (number, rules) in calls.iter().filter(|(_, rules)| !rules[0].conditions.is_empty()) {
+        let same = checks.iter().find(|(_, placed)| same_checks(placed, rules)).map(|(label, _)| *label);
         let label = same.unwrap_or_else(|| {
             let label = assembler.label();
             checks.push((label, rules.as_slice()));
@@ -346,11 +298,7 @@ fn chain<'r>(
     let default = answers.label(assembler, default);
     let end = spans.len();
     for (at, (first, last, target)) in spans.into_iter().enumerate() {
-        let next = if at + 1 == end {
-            default
-        } else {
-            assembler.label()
-        };
+        let next = if at + 1 == end { default } else { assembler.label() };
         span(first, last, target, next, assembler);
         if next != default {
             assembler.here(next);
@@ -365,10 +313,7 @@ fn chain<'r>(
 /// Whether two calls are judged alike, so that one block serves both (mmap and mprotect).
 fn same_checks(one: &[&Rule], other: &[&Rule]) -> bool {
     let parts = |rules: &[&Rule]| -> Vec<(Vec<Condition>, Action)> {
-        rules
-            .iter()
-            .map(|rule| (rule.conditions.clone(), rule.action))
-            .collect()
+        rules.iter().map(|rule| (rule.conditions.clone(), rule.action)).collect()
     };
     parts(one) == parts(other)
 }
@@ -421,9 +366,7 @@ fn arguments(rules: &[&Rule], default: Action, assembler: &mut Assembler, answer
             assembler.here(holds);
         }
         compare(last, assembler, target, otherwise);
-        if assembler.labels[otherwise.0].is_none()
-            && !answers.0.values().any(|label| *label == otherwise)
-        {
+        if assembler.labels[otherwise.0].is_none() && !answers.0.values().any(|label| *label == otherwise) {
             assembler.here(otherwise);
         }
     }

@@ -7,11 +7,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum DescriptorError {
     #[error("cannot close descriptors {first} to {last}: {source}")]
-    Sweep {
-        first: u32,
-        last: u32,
-        source: io::Error,
-    },
+    Sweep { first: u32, last: u32, source: io::Error },
     #[error("a descriptor to keep has the negative number {0}")]
     Negative(RawFd),
 }
@@ -40,11 +36,7 @@ fn close_range(first: u32, last: u32) -> Result<(), DescriptorError> {
     if answer == 0 {
         return Ok(());
     }
-    Err(DescriptorError::Sweep {
-        first,
-        last,
-        source: io::Error::last_os_error(),
-    })
+    Err(DescriptorError::Sweep { first, last, source: io::Error::last_os_error() })
 }
 
 /// The numbers of all open descriptors, sorted. From `/proc/self/fd` where it can be read, which an undumpable
@@ -57,16 +49,10 @@ pub fn list_descriptors() -> Vec<RawFd> {
 
 fn listed() -> Option<Vec<RawFd>> {
     let entries = std::fs::read_dir("/proc/self/fd").ok()?;
-    let numbers: Vec<RawFd> = entries
-        .map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect::<Option<_>>()?;
+    let numbers: Vec<RawFd> =
+        entries.map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect::<Option<_>>()?;
     // The listing's own descriptor is among them, and closed by now.
-    Some(
-        numbers
-            .into_iter()
-            .filter(|number| is_open(*number))
-            .collect(),
-    )
+    Some(numbers.into_iter().filter(|number| is_open(*number)).collect())
 }
 
 /// Where a limit is huge, only this many numbers are asked for.
@@ -74,12 +60,8 @@ const PROBED_MAX: RawFd = 65_536;
 
 fn probed() -> Vec<RawFd> {
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
-        .map_or(PROBED_MAX, |(_, hard)| {
-            RawFd::try_from(hard).unwrap_or(PROBED_MAX)
-        });
-    (0..limit.min(PROBED_MAX))
-        .filter(|number| is_open(*number))
-        .collect()
+        .map_or(PROBED_MAX, |(_, hard)| RawFd::try_from(hard).unwrap_or(PROBED_MAX));
+    (0..limit.min(PROBED_MAX)).filter(|number| is_open(*number)).collect()
 }
 
 fn is_open(number: RawFd) -> bool {

@@ -3,10 +3,12 @@
 //! Used by cap-proc's runner and keepers, the only jailed processes that fork, so that they need no unsafe code of
 //! their own. Trusts its caller.
 
+use crate::notify::Listener;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::{ForkResult, Pid};
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use thiserror::Error;
 
 #[derive(Debug, Error)]
@@ -47,18 +49,29 @@ pub fn fork_single_threaded() -> Result<Forked, ForkError> {
 /// Every signal at its default and none blocked, as a program expects: the Rust runtime ignores SIGPIPE, and keepers
 /// block SIGCHLD, and both would outlive an exec.
 pub fn default_signals() -> Result<(), ForkError> {
+    // The kernel's `struct sigaction` with a handler of 0: the default. The C library's call keeps two numbers to itself.
+    let default = [0_u64; 4];
     for number in 1..=libc::SIGRTMAX() {
         if matches!(number, libc::SIGKILL | libc::SIGSTOP) {
             continue;
         }
-        // SAFETY: the default action runs no code of this process.
-        let before = unsafe { libc::signal(number, libc::SIG_DFL) };
-        // The C library keeps two numbers to itself and refuses them; nobody can have changed those.
-        if before == libc::SIG_ERR && Errno::last() != Errno::EINVAL {
-            return Err(ForkError::Signal { number, source: Errno::last() });
-        }
+        let old: *mut libc::c_void = std::ptr::null_mut();
+        // SAFETY: the kernel reads one sigaction of 32 bytes; the default action runs no code of this process.
+        let answer = unsafe { libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), old, 8_usize) };
+        Errno::result(answer).map_err(|source| ForkError::Signal { number, source })?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(ForkError::Unblock)
+}
+
+/// Asks the kernel to run the keeper on the waiting process's CPU as soon as that one sleeps (Linux 6.6; `false` before).
+///
+/// Until the keeper has taken a notice, the call waits interruptibly: a signal with a handler that does not restart calls
+/// turns it into EINTR, which no program expects of fork. So every microsecond until then counts.
+pub fn hasten(listener: &Listener) -> bool {
+    const NOTIF_SET_FLAGS: libc::c_ulong = 0x4008_2104;
+    const SYNC_WAKE_UP: libc::c_ulong = 1;
+    // SAFETY: this request takes its flags as a number.
+    unsafe { libc::ioctl(listener.as_fd().as_raw_fd(), NOTIF_SET_FLAGS, SYNC_WAKE_UP) == 0 }
 }
 
 /// A child that has ended and is reaped.

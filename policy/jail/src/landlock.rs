@@ -9,8 +9,8 @@ use crate::role::Role;
 use crate::rules;
 use crate::witness::{Witness, WitnessError};
 use ::landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
-    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use std::ffi::CStr;
 use std::io;
@@ -86,20 +86,11 @@ pub(crate) enum Then {
 #[derive(Debug, Error)]
 pub enum LandlockError {
     #[error("{role} needs Landlock ABI {needed}, this kernel has {found}: {why}")]
-    TooOld {
-        role: Role,
-        found: u8,
-        needed: u8,
-        why: &'static str,
-    },
+    TooOld { role: Role, found: u8, needed: u8, why: &'static str },
     #[error("the rule file of {role} knows no grant of kind {kind:?}")]
     UnknownGrant { role: Role, kind: GrantKind },
     #[error("cannot open {path:?} for the domain of {role}: {source}")]
-    OpenPath {
-        role: Role,
-        path: &'static CStr,
-        source: io::Error,
-    },
+    OpenPath { role: Role, path: &'static CStr, source: io::Error },
     #[error("cannot inspect a granted descriptor: {0}")]
     Inspect(io::Error),
     #[error("the kernel refused the Landlock domain of {role}: {source}")]
@@ -148,13 +139,7 @@ impl Domain {
     pub fn build(role: Role, grants: &Grants<'_>) -> Result<Domain, LandlockError> {
         let rules = rules::role_rules(role);
         let entered = judge(role, &rules, kernel_abi())?;
-        let mut domain = Domain {
-            role,
-            ruleset: None,
-            entered,
-            grants_files: true,
-            grants_root: false,
-        };
+        let mut domain = Domain { role, ruleset: None, entered, grants_files: true, grants_root: false };
         if domain.entered.abi == 0 {
             return Ok(domain);
         }
@@ -174,11 +159,7 @@ impl Domain {
             match open_path(rule.path) {
                 Ok(opened) => ruleset = allow(ruleset, opened.as_fd(), rule.rights, abi, role)?,
                 Err(source) if rule.required || source.kind() != io::ErrorKind::NotFound => {
-                    return Err(LandlockError::OpenPath {
-                        role,
-                        path: rule.path,
-                        source,
-                    });
+                    return Err(LandlockError::OpenPath { role, path: rule.path, source });
                 }
                 Err(_) => {}
             }
@@ -192,13 +173,7 @@ impl Domain {
     pub fn scope_only(role: Role) -> Result<Domain, LandlockError> {
         let rules = rules::role_rules(role);
         let entered = judge(role, &rules, kernel_abi())?;
-        let mut domain = Domain {
-            role,
-            ruleset: None,
-            entered,
-            grants_files: false,
-            grants_root: false,
-        };
+        let mut domain = Domain { role, ruleset: None, entered, grants_files: false, grants_root: false };
         if domain.entered.abi >= 6 {
             let failed = |source| LandlockError::Ruleset { role, source };
             let ruleset = Ruleset::default()
@@ -225,9 +200,7 @@ impl Domain {
         } else {
             None
         };
-        let status = ruleset
-            .restrict_self()
-            .map_err(|source| LandlockError::Ruleset { role, source })?;
+        let status = ruleset.restrict_self().map_err(|source| LandlockError::Ruleset { role, source })?;
         if status.ruleset != RulesetStatus::FullyEnforced {
             return Err(LandlockError::NotEnforced { role });
         }
@@ -245,28 +218,19 @@ fn judge(role: Role, rules: &RoleRules, found: u8) -> Result<Entered, LandlockEr
     for Below { abi, then, why } in missing {
         match then {
             Then::Refuse => {
-                return Err(LandlockError::TooOld {
-                    role,
-                    found,
-                    needed: *abi,
-                    why,
-                });
+                return Err(LandlockError::TooOld { role, found, needed: *abi, why });
             }
             Then::Degraded => degraded.push(format!("Landlock ABI {found}, below {abi}: {why}")),
             Then::Covered => {}
         }
     }
-    Ok(Entered {
-        abi: found,
-        degraded,
-    })
+    Ok(Entered { abi: found, degraded })
 }
 
 /// A ruleset that handles everything this ABI knows: what is granted to nobody is refused to all.
 fn handle_all(scopes: u64, abi: ABI) -> Result<RulesetCreated, RulesetError> {
-    let mut ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(AccessFs::from_all(abi))?;
+    let mut ruleset =
+        Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::from_all(abi))?;
     if abi >= ABI::V4 {
         ruleset = ruleset.handle_access(AccessNet::from_all(abi))?;
     }
@@ -291,9 +255,7 @@ fn allow(
     if rights.is_empty() {
         return Ok(ruleset);
     }
-    ruleset
-        .add_rule(PathBeneath::new(descriptor, rights))
-        .map_err(|source| LandlockError::Ruleset { role, source })
+    ruleset.add_rule(PathBeneath::new(descriptor, rights)).map_err(|source| LandlockError::Ruleset { role, source })
 }
 
 fn open_path(path: &CStr) -> io::Result<OwnedFd> {

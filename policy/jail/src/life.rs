@@ -109,14 +109,8 @@ impl Life<()> {
     ) -> Result<Life<Connected<L>>, LifeError> {
         process::set_dumpable_off()?;
         limits::no_core()?;
-        let link = link().map_err(|e| LifeError::Connect {
-            role,
-            source: e.into(),
-        })?;
-        Ok(Life {
-            role,
-            stage: Connected(link),
-        })
+        let link = link().map_err(|e| LifeError::Connect { role, source: e.into() })?;
+        Ok(Life { role, stage: Connected(link) })
     }
 }
 
@@ -127,23 +121,14 @@ impl<L> Life<Connected<L>> {
         state: impl FnOnce(&mut L) -> Result<P, E>,
     ) -> Result<Life<Prepared<L, P>>, LifeError> {
         let (role, Connected(mut link)) = (self.role, self.stage);
-        let state = state(&mut link).map_err(|e| LifeError::Prepare {
-            role,
-            source: e.into(),
-        })?;
-        Ok(Life {
-            role,
-            stage: Prepared(link, state),
-        })
+        let state = state(&mut link).map_err(|e| LifeError::Prepare { role, source: e.into() })?;
+        Ok(Life { role, stage: Prepared(link, state) })
     }
 }
 
 impl<L, P> Life<Prepared<L, P>> {
     /// Descriptors, groups, user, capabilities, death signal, limits: in the order in which each still works.
-    pub fn drop_privileges(
-        self,
-        privileges: &Privileges,
-    ) -> Result<Life<Dropped<L, P>>, LifeError> {
+    pub fn drop_privileges(self, privileges: &Privileges) -> Result<Life<Dropped<L, P>>, LifeError> {
         let Prepared(link, state) = self.stage;
         if let Some(keep) = &privileges.keep {
             descriptors::sweep_descriptors(keep)?;
@@ -158,10 +143,7 @@ impl<L, P> Life<Prepared<L, P>> {
             process::death_signal(parent)?;
         }
         privileges.limits.apply()?;
-        Ok(Life {
-            role: self.role,
-            stage: Dropped(link, state),
-        })
+        Ok(Life { role: self.role, stage: Dropped(link, state) })
     }
 }
 
@@ -174,10 +156,7 @@ impl<L, P> Life<Dropped<L, P>> {
     ) -> Result<Life<Locked<L, P>>, LifeError> {
         let Dropped(link, state) = self.stage;
         let isolation = lock_down(self.role, &grants(&link, &state))?;
-        Ok(Life {
-            role: self.role,
-            stage: Locked(link, state, isolation),
-        })
+        Ok(Life { role: self.role, stage: Locked(link, state, isolation) })
     }
 }
 
@@ -240,10 +219,5 @@ pub fn lock_down_command_supervised(
 fn filter(role: Role, entered: Entered, seccomp_filters: u8) -> Result<Isolation, LifeError> {
     seccomp::install(role)?;
     self_test::run(role)?;
-    Ok(Isolation {
-        landlock_abi: entered.abi,
-        seccomp_filters,
-        no_new_privs: true,
-        degraded: entered.degraded,
-    })
+    Ok(Isolation { landlock_abi: entered.abi, seccomp_filters, no_new_privs: true, degraded: entered.degraded })
 }

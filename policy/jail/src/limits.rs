@@ -48,10 +48,6 @@ pub fn no_core() -> Result<(), LimitError> {
 fn set(name: &'static str, resource: Resource, value: Option<u64>) -> Result<(), LimitError> {
     match value {
         None => Ok(()),
-        Some(value) => setrlimit(resource, value, value).map_err(|source| LimitError {
-            resource: name,
-            value,
-            source,
-        }),
+        Some(value) => setrlimit(resource, value, value).map_err(|source| LimitError { resource: name, value, source }),
     }
 }

@@ -38,11 +38,7 @@ enum Change {
 /// Does what the waiting call asks for, if what it names lies beneath one of `writable`, and answers it; else answers
 /// EPERM, or the errno of the step that failed. `false` where nobody waits any more. Not for notices of new processes,
 /// which it refuses.
-pub fn perform(
-    listener: &Listener,
-    notice: &Notice,
-    writable: &[BorrowedFd<'_>],
-) -> Result<bool, NotifyError> {
+pub fn perform(listener: &Listener, notice: &Notice, writable: &[BorrowedFd<'_>]) -> Result<bool, NotifyError> {
     match attempt(listener, notice, writable) {
         Ok(()) => listener.done(notice),
         Err(errno) => listener.refuse(notice, errno as i32),
@@ -103,13 +99,7 @@ fn request(notice: &Notice) -> nix::Result<Request> {
     }
     let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
     let empty_path = flags & libc::AT_EMPTY_PATH != 0;
-    Ok(Request {
-        directory,
-        path,
-        change,
-        follow,
-        empty_path,
-    })
+    Ok(Request { directory, path, change, follow, empty_path })
 }
 
 fn errno(error: std::io::Error) -> nix::Error {
@@ -124,9 +114,7 @@ fn read_path(memory: &File, at: u64) -> nix::Result<CString> {
         let from = at.checked_add(length).ok_or(nix::Error::EFAULT)?;
         let within = usize::try_from(from % PAGE_BYTES).map_err(|_| nix::Error::EFAULT)?;
         let mut page = vec![0u8; PATH_MAX_BYTES.saturating_sub(within)];
-        let read = memory
-            .read_at(&mut page, from)
-            .map_err(|_| nix::Error::EFAULT)?;
+        let read = memory.read_at(&mut page, from).map_err(|_| nix::Error::EFAULT)?;
         page.truncate(read);
         if page.is_empty() {
             return Err(nix::Error::EFAULT);
@@ -152,32 +140,19 @@ struct Timestamp {
 }
 
 impl Timestamp {
-    const NOW: Timestamp = Timestamp {
-        seconds: 0,
-        nanoseconds: libc::UTIME_NOW,
-    };
+    const NOW: Timestamp = Timestamp { seconds: 0, nanoseconds: libc::UTIME_NOW };
 }
 
 fn read_times(memory: &File, at: u64) -> nix::Result<[Timestamp; 2]> {
     let mut bytes = [0u8; 32];
-    memory
-        .read_exact_at(&mut bytes, at)
-        .map_err(|_| nix::Error::EFAULT)?;
+    memory.read_exact_at(&mut bytes, at).map_err(|_| nix::Error::EFAULT)?;
     let word = |from: usize| {
-        let eight = bytes
-            .get(from..from + 8)
-            .and_then(|eight| eight.try_into().ok());
+        let eight = bytes.get(from..from + 8).and_then(|eight| eight.try_into().ok());
         eight.map(i64::from_le_bytes).ok_or(nix::Error::EFAULT)
     };
     Ok([
-        Timestamp {
-            seconds: word(0)?,
-            nanoseconds: word(8)?,
-        },
-        Timestamp {
-            seconds: word(16)?,
-            nanoseconds: word(24)?,
-        },
+        Timestamp { seconds: word(0)?, nanoseconds: word(8)? },
+        Timestamp { seconds: word(16)?, nanoseconds: word(24)? },
     ])
 }
 
@@ -203,11 +178,7 @@ fn base(pid: u32, request: &Request, path: &CStr) -> nix::Result<Option<OwnedFd>
         number if number >= 0 => format!("/proc/{pid}/fd/{number}"),
         _ => return Err(nix::Error::EBADF),
     };
-    let kind = if empty {
-        OFlag::empty()
-    } else {
-        OFlag::O_DIRECTORY
-    };
+    let kind = if empty { OFlag::empty() } else { OFlag::O_DIRECTORY };
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | kind;
     nix::fcntl::open(link.as_str(), flags, Mode::empty()).map(Some)
 }
@@ -223,9 +194,7 @@ fn open(request: &Request, base: Option<OwnedFd>, path: &CStr) -> nix::Result<Ow
     if !request.follow {
         flags |= OFlag::O_NOFOLLOW;
     }
-    let how = OpenHow::new()
-        .flags(flags)
-        .resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
     openat2(base.as_fd(), path, how)
 }
 
@@ -258,12 +227,7 @@ fn set_mode(target: &OwnedFd, mode: u32) -> nix::Result<()> {
     }
     // By the descriptor's own entry, because an O_PATH descriptor has no fchmod.
     let path = own_path(target.as_fd());
-    fchmodat(
-        nix::fcntl::AT_FDCWD,
-        &path,
-        Mode::from_bits_truncate(mode),
-        FchmodatFlags::FollowSymlink,
-    )
+    fchmodat(nix::fcntl::AT_FDCWD, &path, Mode::from_bits_truncate(mode), FchmodatFlags::FollowSymlink)
 }
 
 fn set_times(target: &OwnedFd, times: &[Timestamp; 2]) -> nix::Result<()> {
@@ -288,20 +252,14 @@ mod tests {
     #[test]
     fn only_a_plain_descriptor_is_taken_for_one() {
         assert_eq!(own_descriptor(c"/proc/self/fd/7"), Some(7));
-        for other in [
-            c"/proc/self/fd/7/x",
-            c"/proc/self/fd/-1",
-            c"/proc/self/fd/",
-            c"proc/self/fd/7",
-        ] {
+        for other in [c"/proc/self/fd/7/x", c"/proc/self/fd/-1", c"/proc/self/fd/", c"proc/self/fd/7"] {
             assert_eq!(own_descriptor(other), None);
         }
     }
 
     #[test]
     fn beneath_compares_whole_components() {
-        let yes =
-            |target: &str, workspace: &str| beneath(OsStr::new(target), OsStr::new(workspace));
+        let yes = |target: &str, workspace: &str| beneath(OsStr::new(target), OsStr::new(workspace));
         assert!(yes("/srv/repo/a", "/srv/repo"));
         assert!(yes("/srv/repo", "/srv/repo"));
         assert!(!yes("/srv/repository", "/srv/repo"));

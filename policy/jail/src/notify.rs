@@ -72,13 +72,7 @@ pub fn install() -> Result<Listener, NotifyError> {
 /// The same, for changes of mode and times by path besides: the keeper must answer them by [`crate::metadata::perform`].
 pub fn install_with_metadata() -> Result<(Listener, MetadataSupervised), NotifyError> {
     let mut rules = processes();
-    let by_path = Condition {
-        index: 1,
-        qword: true,
-        op: Op::Ne,
-        value: 0,
-        mask: 0,
-    };
+    let by_path = Condition { index: 1, qword: true, op: Op::Ne, value: 0, mask: 0 };
     rules.extend([
         waits(libc::SYS_chmod, vec![]),
         waits(libc::SYS_fchmodat, vec![]),
@@ -104,63 +98,33 @@ fn listen(rules: &[Rule]) -> Result<Listener, NotifyError> {
 }
 
 fn waits(number: libc::c_long, conditions: Vec<Condition>) -> Rule {
-    Rule {
-        number: number as u32,
-        conditions,
-        action: Action::Notify,
-    }
+    Rule { number: number as u32, conditions, action: Action::Notify }
 }
 
 fn processes() -> Vec<Rule> {
-    let no_thread = Condition {
-        index: 0,
-        qword: false,
-        op: Op::MaskedEq,
-        value: 0,
-        mask: libc::CLONE_THREAD as u64,
-    };
+    let no_thread = Condition { index: 0, qword: false, op: Op::MaskedEq, value: 0, mask: libc::CLONE_THREAD as u64 };
     vec![
         waits(libc::SYS_fork, vec![]),
         waits(libc::SYS_vfork, vec![]),
         waits(libc::SYS_clone, vec![no_thread]),
         // Its flags lie in memory, where a look and the call are two things: programs fall back on clone.
-        Rule {
-            number: libc::SYS_clone3 as u32,
-            conditions: vec![],
-            action: Action::Errno(libc::ENOSYS as u16),
-        },
+        Rule { number: libc::SYS_clone3 as u32, conditions: vec![], action: Action::Errno(libc::ENOSYS as u16) },
     ]
 }
 
 fn program(rules: &[Rule]) -> Result<Vec<sock_filter>, bpf::AssembleError> {
     let program = bpf::assemble(rules, Action::Allow, true)?;
-    Ok(program
-        .iter()
-        .map(|i| sock_filter {
-            code: i.code,
-            jt: i.jt,
-            jf: i.jf,
-            k: i.k,
-        })
-        .collect())
+    Ok(program.iter().map(|i| sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect())
 }
 
 fn set_filter(program: &[sock_filter], flags: libc::c_ulong) -> io::Result<OwnedFd> {
     let filter = libc::sock_fprog {
-        len: u16::try_from(program.len())
-            .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?,
+        len: u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?,
         filter: program.as_ptr().cast_mut().cast(),
     };
     // SAFETY: the kernel copies `len` instructions from the slice, which lives through the call; sock_filter is
     // laid out as the kernel's.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            flags,
-            &raw const filter,
-        )
-    };
+    let answer = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
     let number = i32::try_from(answer).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
     if number < 0 {
         return Err(io::Error::last_os_error());
@@ -183,12 +147,7 @@ impl Listener {
                 _ => Err(NotifyError::Receive(source)),
             };
         }
-        Ok(Some(Notice {
-            id: notice.id,
-            pid: notice.pid,
-            number: notice.data.nr,
-            args: notice.data.args,
-        }))
+        Ok(Some(Notice { id: notice.id, pid: notice.pid, number: notice.data.nr, args: notice.data.args }))
     }
 
     /// Whether the call still waits: a pid read from a notice may have been used again by now.
@@ -218,12 +177,7 @@ impl Listener {
     }
 
     fn answer(&self, id: u64, error: i32, flags: u32) -> Result<bool, NotifyError> {
-        let answer = libc::seccomp_notif_resp {
-            id,
-            val: 0,
-            error,
-            flags,
-        };
+        let answer = libc::seccomp_notif_resp { id, val: 0, error, flags };
         // SAFETY: the kernel reads one seccomp_notif_resp, whose size is part of the request number.
         let sent = unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIF_SEND, &raw const answer) };
         if sent == 0 {

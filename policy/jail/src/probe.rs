@@ -43,9 +43,7 @@ pub fn all() -> Findings {
 
 fn landlock_files() -> bool {
     let domain = landlock::Domain::build(crate::Role::Compiler, &landlock::Grants::none());
-    domain
-        .and_then(landlock::Domain::enter)
-        .is_ok_and(|entered| entered.abi > 0)
+    domain.and_then(landlock::Domain::enter).is_ok_and(|entered| entered.abi > 0)
 }
 
 fn landlock_scope() -> bool {

@@ -19,11 +19,7 @@ pub enum ProcessError {
     #[error("cannot set the groups of the new user: {0}")]
     Groups(nix::Error),
     #[error("cannot become user {uid}, group {gid}: {source}")]
-    User {
-        uid: u32,
-        gid: u32,
-        source: nix::Error,
-    },
+    User { uid: u32, gid: u32, source: nix::Error },
     #[error("user {0} could become root again")]
     Reversible(u32),
     #[error("cannot ask for a death signal: {0}")]
@@ -67,11 +63,7 @@ pub fn drop_capabilities() -> Result<(), ProcessError> {
     caps::clear(None, caps::CapSet::Inheritable)?;
     caps::clear(None, caps::CapSet::Effective)?;
     caps::clear(None, caps::CapSet::Permitted)?;
-    for set in [
-        caps::CapSet::Permitted,
-        caps::CapSet::Effective,
-        caps::CapSet::Inheritable,
-    ] {
+    for set in [caps::CapSet::Permitted, caps::CapSet::Effective, caps::CapSet::Inheritable] {
         if !caps::read(None, set)?.is_empty() {
             return Err(ProcessError::CapabilitiesLeft);
         }
@@ -97,8 +89,7 @@ pub fn become_user(uid: u32, gid: u32) -> Result<(), ProcessError> {
 /// SIGKILL when the parent thread ends (T-12). The parent may have ended before the request: `parent` is its pid
 /// as read by itself before the fork, and an unequal getppid means that it is gone.
 pub fn death_signal(parent: i32) -> Result<(), ProcessError> {
-    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)
-        .map_err(ProcessError::DeathSignal)?;
+    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong).map_err(ProcessError::DeathSignal)?;
     // SAFETY: getppid only returns a number.
     if unsafe { libc::getppid() } != parent {
         return Err(ProcessError::Orphan { expected: parent });
@@ -110,9 +101,5 @@ fn prctl(option: i32, value: libc::c_ulong) -> io::Result<()> {
     let zero: libc::c_ulong = 0;
     // SAFETY: the options used here take a number, no pointer.
     let answer = unsafe { libc::prctl(option, value, zero, zero, zero) };
-    if answer == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -19,13 +19,8 @@ pub(crate) struct FilterRules {
 
 #[derive(Debug, Error)]
 pub enum SeccompError {
-    #[error(
-        "the kernel refused the {role} filter: {source}; seccomp filters are required, see `warden doctor`"
-    )]
-    Install {
-        role: Role,
-        source: seccompiler::Error,
-    },
+    #[error("the kernel refused the {role} filter: {source}; seccomp filters are required, see `warden doctor`")]
+    Install { role: Role, source: seccompiler::Error },
 }
 
 /// Installs the role's filter on the calling thread, which must be the process's only one; sets
@@ -35,8 +30,7 @@ pub enum SeccompError {
 /// the filter of [`beneath`] must be in force already.
 pub fn install(role: Role) -> Result<(), SeccompError> {
     let rules = rules::filter_rules(role);
-    seccompiler::apply_filter(rules.program)
-        .map_err(|source| SeccompError::Install { role, source })
+    seccompiler::apply_filter(rules.program).map_err(|source| SeccompError::Install { role, source })
 }
 
 /// The number of BPF instructions of the role's filter; installing costs about 2.5 µs each.

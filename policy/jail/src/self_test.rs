@@ -31,9 +31,7 @@ pub enum Act {
 }
 
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error(
-    "self-test of {role}: {act:?} answered {found}, expected errno {expected}: the jail is not in force"
-)]
+#[error("self-test of {role}: {act:?} answered {found}, expected errno {expected}: the jail is not in force")]
 pub struct SelfTestError {
     pub role: Role,
     pub act: Act,
@@ -47,12 +45,7 @@ pub fn run(role: Role) -> Result<(), SelfTestError> {
     for (act, expected) in rules::filter_rules(role).self_test {
         let found = attempt(*act);
         if found != *expected {
-            return Err(SelfTestError {
-                role,
-                act: *act,
-                expected: *expected,
-                found,
-            });
+            return Err(SelfTestError { role, act: *act, expected: *expected, found });
         }
     }
     Ok(())
@@ -63,31 +56,19 @@ const fn call(act: Act) -> (c_long, [c_long; 4]) {
     match act {
         Act::OpenRoot => {
             let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-            (
-                libc::SYS_openat,
-                [libc::AT_FDCWD as c_long, 0, flags as c_long, 0],
-            )
+            (libc::SYS_openat, [libc::AT_FDCWD as c_long, 0, flags as c_long, 0])
         }
         Act::UnixSocket => {
             let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
-            (
-                libc::SYS_socket,
-                [libc::AF_UNIX as c_long, kind as c_long, 0, 0],
-            )
+            (libc::SYS_socket, [libc::AF_UNIX as c_long, kind as c_long, 0, 0])
         }
         Act::TraceMe => (libc::SYS_ptrace, [libc::PTRACE_TRACEME as c_long, 0, 0, 0]),
         Act::NullExec => (libc::SYS_execve, [0; 4]),
         Act::UnshareNothing => (libc::SYS_unshare, [0; 4]),
-        Act::NullFilter => (
-            libc::SYS_seccomp,
-            [libc::SECCOMP_SET_MODE_FILTER as c_long, 0, 0, 0],
-        ),
+        Act::NullFilter => (libc::SYS_seccomp, [libc::SECCOMP_SET_MODE_FILTER as c_long, 0, 0, 0]),
         Act::NullListener => {
             let flag = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as c_long;
-            (
-                libc::SYS_seccomp,
-                [libc::SECCOMP_SET_MODE_FILTER as c_long, flag, 0, 0],
-            )
+            (libc::SYS_seccomp, [libc::SECCOMP_SET_MODE_FILTER as c_long, flag, 0, 0])
         }
     }
 }

@@ -66,9 +66,7 @@ pub fn scope_in_force() -> bool {
     }
     // SAFETY: signal 0 to one process sends nothing, it only asks whether it would be allowed.
     let answer = unsafe { libc::kill(parent, 0) };
-    answer != 0
-        && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
-        && same_user(parent)
+    answer != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM) && same_user(parent)
 }
 
 /// EPERM would also come from a parent of another user; then nothing is proved.
@@ -81,12 +79,7 @@ fn same_user(pid: i32) -> bool {
 
 fn list_root() -> Option<i32> {
     // SAFETY: opens a static C string; the answer is a new descriptor or -1.
-    let opened = unsafe {
-        libc::open(
-            c"/".as_ptr(),
-            libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC,
-        )
-    };
+    let opened = unsafe { libc::open(c"/".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC) };
     if opened < 0 {
         return io::Error::last_os_error().raw_os_error();
     }
@@ -97,13 +90,7 @@ fn list_root() -> Option<i32> {
 
 fn socket() -> io::Result<OwnedFd> {
     // SAFETY: takes numbers, returns a new descriptor or -1.
-    let made = unsafe {
-        libc::socket(
-            libc::AF_UNIX,
-            libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
-            0,
-        )
-    };
+    let made = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
     if made < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -116,13 +103,7 @@ fn listening() -> io::Result<OwnedFd> {
     let made = socket()?;
     let family = libc::AF_UNIX as libc::sa_family_t;
     // SAFETY: the address is the two bytes of its family, which asks for a free abstract name.
-    let bound = unsafe {
-        libc::bind(
-            made.as_raw_fd(),
-            (&raw const family).cast(),
-            size_of_val(&family) as u32,
-        )
-    };
+    let bound = unsafe { libc::bind(made.as_raw_fd(), (&raw const family).cast(), size_of_val(&family) as u32) };
     if bound != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -138,21 +119,11 @@ fn connect(client: &OwnedFd, listener: &OwnedFd) -> Option<i32> {
     let mut name: libc::sockaddr_un = unsafe { std::mem::zeroed() };
     let mut length = size_of_val(&name) as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes into `name`, which is that long.
-    let named = unsafe {
-        libc::getsockname(
-            listener.as_raw_fd(),
-            (&raw mut name).cast(),
-            &raw mut length,
-        )
-    };
+    let named = unsafe { libc::getsockname(listener.as_raw_fd(), (&raw mut name).cast(), &raw mut length) };
     if named != 0 {
         return io::Error::last_os_error().raw_os_error();
     }
     // SAFETY: the kernel reads `length` bytes of `name`, which it has just written.
     let joined = unsafe { libc::connect(client.as_raw_fd(), (&raw const name).cast(), length) };
-    if joined == 0 {
-        None
-    } else {
-        io::Error::last_os_error().raw_os_error()
-    }
+    if joined == 0 { None } else { io::Error::last_os_error().raw_os_error() }
 }

@@ -19,30 +19,10 @@ pub struct Intent {
 }
 
 impl Intent {
-    pub const READ: Intent = Intent {
-        read: true,
-        write: false,
-        create: false,
-        remove: false,
-    };
-    pub const WRITE: Intent = Intent {
-        read: false,
-        write: true,
-        create: true,
-        remove: false,
-    };
-    pub const CREATE: Intent = Intent {
-        read: false,
-        write: false,
-        create: true,
-        remove: false,
-    };
-    pub const REMOVE: Intent = Intent {
-        read: false,
-        write: false,
-        create: false,
-        remove: true,
-    };
+    pub const READ: Intent = Intent { read: true, write: false, create: false, remove: false };
+    pub const WRITE: Intent = Intent { read: false, write: true, create: true, remove: false };
+    pub const CREATE: Intent = Intent { read: false, write: false, create: true, remove: false };
+    pub const REMOVE: Intent = Intent { read: false, write: false, create: false, remove: true };
 
     /// Whether the workspace is another after it.
     pub fn changes(self) -> bool {
@@ -115,9 +95,7 @@ impl Effective {
         intent: Intent,
     ) -> Result<Judgement, InvalidArgument> {
         if (op == FsOp::Rename) != to.is_some() {
-            return Err(InvalidArgument::Missing(
-                "a rename, and nothing else, has a second path",
-            ));
+            return Err(InvalidArgument::Missing("a rename, and nothing else, has a second path"));
         }
         let intent = op.intent(intent);
         let (index, path) = match self.locate(path)? {
@@ -148,68 +126,38 @@ impl Effective {
                 symlinks: workspace.symlinks,
             })
         });
-        Ok(Judgement {
-            target: Some(target),
-            layers,
-            scope,
-        })
+        Ok(Judgement { target: Some(target), layers, scope })
     }
 
     /// The workspace and path a text names. The inner error is a finished denial.
-    pub(super) fn locate(
-        &self,
-        path: PathArg<'_>,
-    ) -> Result<Result<(usize, TaskPath), Judgement>, InvalidArgument> {
-        let labels = self
-            .workspaces
-            .iter()
-            .map(|workspace| workspace.label.as_str());
+    pub(super) fn locate(&self, path: PathArg<'_>) -> Result<Result<(usize, TaskPath), Judgement>, InvalidArgument> {
+        let labels = self.workspaces.iter().map(|workspace| workspace.label.as_str());
         let (parsed, text) = match path {
             PathArg::Text(text) => (TaskPath::parse(text, labels), text),
             PathArg::Within { label, relative } => (TaskPath::within(label, relative), relative),
         };
         let shown = || Some(text.chars().take(256).collect::<String>());
         match parsed {
-            Ok(path) => match self
-                .workspaces
-                .iter()
-                .position(|workspace| workspace.label == path.label)
-            {
+            Ok(path) => match self.workspaces.iter().position(|workspace| workspace.label == path.label) {
                 Some(index) => Ok(Ok((index, path))),
-                None => Ok(Err(Judgement::nowhere(
-                    shown(),
-                    format!("there is no workspace `{}`", path.label),
-                ))),
+                None => Ok(Err(Judgement::nowhere(shown(), format!("there is no workspace `{}`", path.label)))),
             },
             Err(PathError::Invalid(error)) => Err(error),
-            Err(PathError::Outside(error)) => {
-                Ok(Err(Judgement::nowhere(shown(), error.to_string())))
-            }
+            Err(PathError::Outside(error)) => Ok(Err(Judgement::nowhere(shown(), error.to_string()))),
         }
     }
 
     /// Every layer's verdict on doing this with one path.
-    pub(super) fn judge_path(
-        &self,
-        index: usize,
-        path: &TaskPath,
-        intent: Intent,
-    ) -> Vec<LayerVerdict> {
+    pub(super) fn judge_path(&self, index: usize, path: &TaskPath, intent: Intent) -> Vec<LayerVerdict> {
         let Some(workspace) = self.workspaces.get(index) else {
             return vec![LayerVerdict::nowhere("there is no such workspace")];
         };
         if path.relative().is_empty() && intent.remove {
-            return vec![LayerVerdict::nowhere(
-                "a workspace's root is not the task's to remove or rename",
-            )];
+            return vec![LayerVerdict::nowhere("a workspace's root is not the task's to remove or rename")];
         }
-        let own = file_layers(&self.layers)
-            .next_back()
-            .map(|(layer, _)| layer);
+        let own = file_layers(&self.layers).next_back().map(|(layer, _)| layer);
         file_layers(&self.layers)
-            .map(|(layer, policy)| {
-                judge_layer(layer, policy, Some(layer) == own, workspace, path, intent)
-            })
+            .map(|(layer, policy)| judge_layer(layer, policy, Some(layer) == own, workspace, path, intent))
             .collect()
     }
 }
@@ -223,8 +171,7 @@ fn judge_layer(
     intent: Intent,
 ) -> LayerVerdict {
     // Deny first: nothing a workspace allows takes it back.
-    let applies =
-        |rule: &&PathRule| rule.layer == layer && (rule.kind == RuleKind::Deny || intent.changes());
+    let applies = |rule: &&PathRule| rule.layer == layer && (rule.kind == RuleKind::Deny || intent.changes());
     let mut refusal: Option<&PathRule> = None;
     for rule in workspace.rules.iter().filter(applies) {
         let sooner = refusal.is_none_or(|found| rule.kind < found.kind);
@@ -240,32 +187,16 @@ fn judge_layer(
         return LayerVerdict::denied(layer, rule.id.clone(), reason);
     }
     let declared = if own {
-        policy
-            .workspaces
-            .iter()
-            .flatten()
-            .find(|each| each.label == workspace.label)
+        policy.workspaces.iter().flatten().find(|each| each.label == workspace.label)
     } else {
         crate::layer::closest(policy, &workspace.path.join(path.relative()))
     };
     let Some(declared) = declared else {
-        return LayerVerdict::denied(
-            layer,
-            DEFAULT_DENY.to_owned(),
-            "no workspace of that policy holds the path",
-        );
+        return LayerVerdict::denied(layer, DEFAULT_DENY.to_owned(), "no workspace of that policy holds the path");
     };
     let rule = workspace_rule(layer, declared);
     if intent.changes() && declared.access == Access::ReadOnly {
-        return LayerVerdict::denied(
-            layer,
-            format!("{rule}.access"),
-            "the workspace is read-only",
-        );
+        return LayerVerdict::denied(layer, format!("{rule}.access"), "the workspace is read-only");
     }
-    LayerVerdict::allowed(
-        layer,
-        rule,
-        format!("the path lies in a {} workspace", declared.access.name()),
-    )
+    LayerVerdict::allowed(layer, rule, format!("the path lies in a {} workspace", declared.access.name()))
 }

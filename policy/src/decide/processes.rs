@@ -21,21 +21,11 @@ impl Effective {
             return Err(InvalidArgument::Nul("a command and its arguments"));
         }
         if let Some(bad) = env_names.iter().find(|name| !is_env_name(name)) {
-            return Err(InvalidArgument::EnvName(
-                bad.chars().take(80).flat_map(char::escape_debug).collect(),
-            ));
+            return Err(InvalidArgument::EnvName(bad.chars().take(80).flat_map(char::escape_debug).collect()));
         }
         let target = Some(name.chars().take(256).collect::<String>());
-        let Some((index, command)) = self
-            .commands
-            .iter()
-            .enumerate()
-            .find(|(_, each)| each.name == name)
-        else {
-            return Ok(Judgement::nowhere(
-                target,
-                format!("`{}` is no command of this task", name.escape_debug()),
-            ));
+        let Some((index, command)) = self.commands.iter().enumerate().find(|(_, each)| each.name == name) else {
+            return Ok(Judgement::nowhere(target, format!("`{}` is no command of this task", name.escape_debug())));
         };
         let cwd = match cwd {
             Some(given) => match self.locate(given)? {
@@ -45,16 +35,10 @@ impl Effective {
             None => self.default_cwd(command),
         };
         let mut layers: Vec<LayerVerdict> = command_layers(&self.layers)
-            .map(|(layer, policy)| {
-                self.judge_command(layer, policy, name, args, env_names, cwd.as_ref())
-            })
+            .map(|(layer, policy)| self.judge_command(layer, policy, name, args, env_names, cwd.as_ref()))
             .collect();
         if let Some((workspace, path)) = &cwd {
-            layers.extend(
-                self.judge_path(*workspace, path, Intent::READ)
-                    .into_iter()
-                    .filter(|each| !each.allowed),
-            );
+            layers.extend(self.judge_path(*workspace, path, Intent::READ).into_iter().filter(|each| !each.allowed));
         }
         let degraded = self.judge_door(index, command, &mut layers);
         let scope = GrantScope::Proc(ProcGrant {
@@ -66,11 +50,7 @@ impl Effective {
             network: command.network.clone(),
             degraded,
         });
-        Ok(Judgement {
-            target,
-            layers,
-            scope: Some(scope),
-        })
+        Ok(Judgement { target, layers, scope: Some(scope) })
     }
 
     fn default_cwd(&self, command: &EffectiveCommand) -> Option<(usize, TaskPath)> {
@@ -88,50 +68,30 @@ impl Effective {
         env_names: &[&str],
         cwd: Option<&(usize, TaskPath)>,
     ) -> LayerVerdict {
-        let Some(command) = policy
-            .commands
-            .iter()
-            .flatten()
-            .find(|each| each.name == name)
-        else {
-            return LayerVerdict::denied(
-                layer,
-                DEFAULT_DENY.to_owned(),
-                "the command is not allowed",
-            );
+        let Some(command) = policy.commands.iter().flatten().find(|each| each.name == name) else {
+            return LayerVerdict::denied(layer, DEFAULT_DENY.to_owned(), "the command is not allowed");
         };
         let rule = command_rule(layer, name);
         let shape = command.args.iter().position(|shape| shape.matches(args));
         if shape.is_none() && !(command.args.is_empty() && args.is_empty()) {
-            let shapes = command
-                .args
-                .iter()
-                .map(|shape| format!("[{}]", shape.texts().join(" ")));
+            let shapes = command.args.iter().map(|shape| format!("[{}]", shape.texts().join(" ")));
             let allowed: Vec<String> = shapes.take(8).collect();
             let reason = match allowed.as_slice() {
                 [] => "the command takes no arguments here".to_owned(),
-                _ => format!(
-                    "the arguments match none of the allowed shapes: {}",
-                    allowed.join(", ")
-                ),
+                _ => format!("the arguments match none of the allowed shapes: {}", allowed.join(", ")),
             };
             return LayerVerdict::denied(layer, format!("{rule}.args"), reason);
         }
         // A flag names a command; which variables a guest may set, whole policies say.
         let whole = policy.scope == crate::model::Scope::Whole;
-        if let Some(refused) = env_names
-            .iter()
-            .find(|each| whole && !command.env_from_guest.iter().any(|own| own == **each))
+        if let Some(refused) =
+            env_names.iter().find(|each| whole && !command.env_from_guest.iter().any(|own| own == **each))
         {
             let reason = format!("the variable `{refused}` is not the guest's to set");
             return LayerVerdict::denied(layer, format!("{rule}.env_from_guest"), reason);
         }
         if !self.starts_where_it_must(policy, command, cwd) {
-            return LayerVerdict::denied(
-                layer,
-                format!("{rule}.cwd"),
-                "the command starts in another workspace",
-            );
+            return LayerVerdict::denied(layer, format!("{rule}.cwd"), "the command starts in another workspace");
         }
         let rule = match shape {
             Some(index) => format!("{rule}.args[{index}]"),
@@ -141,24 +101,13 @@ impl Effective {
     }
 
     /// A command whose policy fixes a workspace starts in it or beneath it.
-    fn starts_where_it_must(
-        &self,
-        policy: &Policy,
-        command: &Command,
-        cwd: Option<&(usize, TaskPath)>,
-    ) -> bool {
+    fn starts_where_it_must(&self, policy: &Policy, command: &Command, cwd: Option<&(usize, TaskPath)>) -> bool {
         let Some(label) = &command.cwd else {
             return true;
         };
-        let fixed = policy
-            .workspaces
-            .iter()
-            .flatten()
-            .find(|each| each.label == *label);
+        let fixed = policy.workspaces.iter().flatten().find(|each| each.label == *label);
         let actual = cwd.and_then(|(index, path)| {
-            self.workspaces
-                .get(*index)
-                .map(|workspace| workspace.path.join(path.relative()))
+            self.workspaces.get(*index).map(|workspace| workspace.path.join(path.relative()))
         });
         match (fixed, actual) {
             (Some(fixed), Some(actual)) => actual.starts_with(&fixed.path),
@@ -167,17 +116,8 @@ impl Effective {
     }
 
     /// Without the door a command would reach its workspaces with no rule on them: refused, unless the policy wants it unchecked.
-    fn judge_door(
-        &self,
-        index: usize,
-        command: &EffectiveCommand,
-        layers: &mut Vec<LayerVerdict>,
-    ) -> Vec<String> {
-        let reasons = if self.door {
-            Vec::new()
-        } else {
-            self.door_needed(index).unwrap_or_default()
-        };
+    fn judge_door(&self, index: usize, command: &EffectiveCommand, layers: &mut Vec<LayerVerdict>) -> Vec<String> {
+        let reasons = if self.door { Vec::new() } else { self.door_needed(index).unwrap_or_default() };
         if command.unchecked {
             return reasons
                 .into_iter()
@@ -189,44 +129,23 @@ impl Effective {
                 "{}, which cannot be enforced on commands here; `unchecked = true` at `{}` would run it without",
                 first.reason, command.rule
             );
-            layers.push(LayerVerdict {
-                layer: None,
-                allowed: false,
-                rule: first.rule,
-                reason,
-            });
+            layers.push(LayerVerdict { layer: None, allowed: false, rule: first.rule, reason });
         }
         Vec::new()
     }
 
     pub(super) fn judge_process(&self, capability: &str, command: &str) -> Judgement {
         let target = Some(command.chars().take(256).collect::<String>());
-        if !matches!(
-            capability,
-            "proc.write_stdin" | "proc.read" | "proc.wait" | "proc.signal"
-        ) {
+        if !matches!(capability, "proc.write_stdin" | "proc.read" | "proc.wait" | "proc.signal") {
             return Judgement::nowhere(target, "there is no such capability");
         }
         let says = |(layer, policy): (Layer, &Policy)| {
-            if policy
-                .commands
-                .iter()
-                .flatten()
-                .any(|each| each.name == command)
-            {
-                LayerVerdict::allowed(
-                    layer,
-                    command_rule(layer, command),
-                    "the process was started by this task",
-                )
+            if policy.commands.iter().flatten().any(|each| each.name == command) {
+                LayerVerdict::allowed(layer, command_rule(layer, command), "the process was started by this task")
             } else {
                 LayerVerdict::denied(layer, DEFAULT_DENY.to_owned(), "the command is not allowed")
             }
         };
-        Judgement {
-            target,
-            layers: command_layers(&self.layers).map(says).collect(),
-            scope: Some(GrantScope::Process),
-        }
+        Judgement { target, layers: command_layers(&self.layers).map(says).collect(), scope: Some(GrantScope::Process) }
     }
 }

@@ -7,64 +7,31 @@ use proptest::prelude::*;
 
 const LABELS: [&str; 3] = ["a", "b", "c"];
 const ROOTS: [&str; 5] = ["/w", "/w/x", "/w/x/y", "/w/z", "/v"];
-const GLOBS: [&str; 9] = [
-    "**/k", "x", "x/y", "*/k", "**/x/**", "y/**", "z*", "x/**/k", "**",
-];
-const PATHS: [&str; 9] = [
-    "k",
-    "x",
-    "x/k",
-    "x/y/k",
-    "z",
-    "zz/k",
-    "y/x/k",
-    ".git/config",
-    "n",
-];
+const GLOBS: [&str; 9] = ["**/k", "x", "x/y", "*/k", "**/x/**", "y/**", "z*", "x/**/k", "**"];
+const PATHS: [&str; 9] = ["k", "x", "x/k", "x/y/k", "z", "zz/k", "y/x/k", ".git/config", "n"];
 
 fn globs() -> impl Strategy<Value = Vec<Glob>> {
-    proptest::collection::vec(0..GLOBS.len(), 0..3).prop_map(|picks| {
-        picks
-            .into_iter()
-            .map(|pick| Glob::parse(GLOBS[pick]).unwrap())
-            .collect()
-    })
+    proptest::collection::vec(0..GLOBS.len(), 0..3)
+        .prop_map(|picks| picks.into_iter().map(|pick| Glob::parse(GLOBS[pick]).unwrap()).collect())
 }
 
 fn workspace(label: &'static str) -> impl Strategy<Value = Workspace> {
-    (
-        0..ROOTS.len(),
-        any::<bool>(),
-        globs(),
-        globs(),
-        any::<bool>(),
+    (0..ROOTS.len(), any::<bool>(), globs(), globs(), any::<bool>()).prop_map(
+        move |(root, write, deny, deny_write, allow_run_later)| {
+            let access = if write { Access::ReadWrite } else { Access::ReadOnly };
+            Workspace { deny, deny_write, allow_run_later, ..Workspace::new(label, ROOTS[root], access) }
+        },
     )
-        .prop_map(move |(root, write, deny, deny_write, allow_run_later)| {
-            let access = if write {
-                Access::ReadWrite
-            } else {
-                Access::ReadOnly
-            };
-            Workspace {
-                deny,
-                deny_write,
-                allow_run_later,
-                ..Workspace::new(label, ROOTS[root], access)
-            }
-        })
 }
 
 fn policy(scope: Scope) -> impl Strategy<Value = Policy> {
-    (
-        proptest::option::weighted(0.9, (workspace("a"), workspace("b"), workspace("c"))),
-        1usize..4,
-    )
-        .prop_map(move |(workspaces, count)| {
+    (proptest::option::weighted(0.9, (workspace("a"), workspace("b"), workspace("c"))), 1usize..4).prop_map(
+        move |(workspaces, count)| {
             let mut policy = Policy::empty("made up", scope);
-            policy.workspaces =
-                workspaces.map(|(a, b, c)| [a, b, c].into_iter().take(count).collect());
+            policy.workspaces = workspaces.map(|(a, b, c)| [a, b, c].into_iter().take(count).collect());
             policy
-        })
+        },
+    )
 }
 
 fn layers() -> impl Strategy<Value = [Option<Policy>; 3]> {
@@ -77,12 +44,7 @@ fn layers() -> impl Strategy<Value = [Option<Policy>; 3]> {
 }
 
 fn call(op: FsOp, path: &str) -> Call<'_> {
-    Call::Fs {
-        op,
-        path: PathArg::Text(path),
-        to: None,
-        intent: Intent::WRITE,
-    }
+    Call::Fs { op, path: PathArg::Text(path), to: None, intent: Intent::WRITE }
 }
 
 /// Whether one policy alone would do this to a host path, by any of its workspaces.

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{
-    DEFAULT_DENY, Effective, EffectiveWorkspace, WidenError, command_layers, command_rule, pinned,
-};
+use super::{DEFAULT_DENY, Effective, EffectiveWorkspace, WidenError, command_layers, command_rule, pinned};
 use crate::argv::ArgvShape;
 use crate::glob::RuleKind;
 use crate::limits::LimitKey;
@@ -42,11 +40,7 @@ pub(super) fn combine(
     let Some((own_layer, own)) = command_layers(layers).next_back() else {
         return Ok(Vec::new());
     };
-    own.commands
-        .iter()
-        .flatten()
-        .map(|command| combine_one(layers, own_layer, command, workspaces))
-        .collect()
+    own.commands.iter().flatten().map(|command| combine_one(layers, own_layer, command, workspaces)).collect()
 }
 
 fn combine_one(
@@ -56,11 +50,7 @@ fn combine_one(
     workspaces: &[EffectiveWorkspace],
 ) -> Result<EffectiveCommand, WidenError> {
     let rule = command_rule(own_layer, &command.name);
-    let widens = |ceiling: String, reason: String| WidenError {
-        request: rule.clone(),
-        ceiling,
-        reason,
-    };
+    let widens = |ceiling: String, reason: String| WidenError { request: rule.clone(), ceiling, reason };
     let Some(path) = pinned(command) else {
         let reason = format!("no file was found for the command `{}`", command.name);
         return Err(widens(DEFAULT_DENY.to_owned(), reason));
@@ -69,23 +59,15 @@ fn combine_one(
     let mut settings = (own_layer, command);
     let mut said: Vec<(Layer, &Command)> = Vec::new();
     for (layer, policy) in command_layers(layers) {
-        let here = policy
-            .commands
-            .iter()
-            .flatten()
-            .find(|each| each.name == command.name);
+        let here = policy.commands.iter().flatten().find(|each| each.name == command.name);
         let Some(here) = here else {
             let reason = format!("`{}` is no command of {}", command.name, policy.file);
             return Err(widens(format!("{}:{DEFAULT_DENY}", layer.name()), reason));
         };
         let above = command_rule(layer, &here.name);
         if pinned(here) != Some(path) {
-            let there = pinned(here)
-                .map_or_else(|| "no file".to_owned(), |path| path.display().to_string());
-            return Err(widens(
-                format!("{above}.path"),
-                format!("{} is not {there}", path.display()),
-            ));
+            let there = pinned(here).map_or_else(|| "no file".to_owned(), |path| path.display().to_string());
+            return Err(widens(format!("{above}.path"), format!("{} is not {there}", path.display())));
         }
         if policy.scope == Scope::Whole {
             settings = (layer, here);
@@ -98,23 +80,13 @@ fn combine_one(
     let (settings_layer, settings) = settings;
     for (layer, above) in said.iter().filter(|(layer, _)| *layer != settings_layer) {
         let id = command_rule(*layer, &above.name);
-        if let Some(host) = settings
-            .network
-            .iter()
-            .find(|host| !above.network.iter().any(|each| covers(each, host)))
-        {
-            return Err(widens(
-                format!("{id}.network"),
-                format!("the host {host} is not among its hosts"),
-            ));
+        if let Some(host) = settings.network.iter().find(|host| !above.network.iter().any(|each| covers(each, host))) {
+            return Err(widens(format!("{id}.network"), format!("the host {host} is not among its hosts")));
         }
         if let (Some(mine), Some(theirs)) = (&settings.sha256, &above.sha256)
             && mine != theirs
         {
-            return Err(widens(
-                format!("{id}.sha256"),
-                "the two pins differ".to_owned(),
-            ));
+            return Err(widens(format!("{id}.sha256"), "the two pins differ".to_owned()));
         }
     }
     let cwd = cwd_index(layers, settings_layer, settings, workspaces);
@@ -124,11 +96,7 @@ fn combine_one(
         sha256: said.iter().find_map(|(_, each)| each.sha256.clone()),
         cwd,
         env: settings.env.clone(),
-        timeout: said
-            .iter()
-            .map(|(_, each)| each.timeout)
-            .min()
-            .unwrap_or(settings.timeout),
+        timeout: said.iter().map(|(_, each)| each.timeout).min().unwrap_or(settings.timeout),
         exec_workspace: said.iter().all(|(_, each)| each.exec_workspace),
         network: settings.network.clone(),
         unchecked: said.iter().all(|(_, each)| each.unchecked),
@@ -147,21 +115,13 @@ fn cwd_index(
         return (!workspaces.is_empty()).then_some(0);
     };
     let (_, policy) = layers.iter().find(|(each, _)| *each == layer)?;
-    let named = policy
-        .workspaces
-        .iter()
-        .flatten()
-        .find(|each| each.label == *label);
+    let named = policy.workspaces.iter().flatten().find(|each| each.label == *label);
     let same = workspaces.iter().position(|each| each.label == *label);
     match named {
         Some(named) => workspaces
             .iter()
             .position(|each| each.path == named.path)
-            .or_else(|| {
-                workspaces
-                    .iter()
-                    .position(|each| each.path.starts_with(&named.path))
-            }),
+            .or_else(|| workspaces.iter().position(|each| each.path.starts_with(&named.path))),
         None => same,
     }
 }
@@ -180,19 +140,10 @@ impl Effective {
     /// The last layer's argv shapes of a command, for the helper that checks them once more. Every layer's shapes are asked
     /// when a call is decided; these alone allow nothing.
     pub fn argv_shapes(&self, command_index: usize) -> &[ArgvShape] {
-        let name = self
-            .commands
-            .get(command_index)
-            .map(|command| command.name.as_str());
+        let name = self.commands.get(command_index).map(|command| command.name.as_str());
         command_layers(&self.layers)
             .next_back()
-            .and_then(|(_, policy)| {
-                policy
-                    .commands
-                    .iter()
-                    .flatten()
-                    .find(|each| Some(each.name.as_str()) == name)
-            })
+            .and_then(|(_, policy)| policy.commands.iter().flatten().find(|each| Some(each.name.as_str()) == name))
             .map_or(&[], |command| &command.args)
     }
 
@@ -201,47 +152,22 @@ impl Effective {
     pub fn door_needed(&self, command_index: usize) -> Option<Vec<DoorReason>> {
         self.commands.get(command_index)?;
         let mut reasons = Vec::new();
-        let mut because = |rule: &str, reason: String| {
-            reasons.push(DoorReason {
-                rule: rule.to_owned(),
-                reason,
-            })
-        };
+        let mut because = |rule: &str, reason: String| reasons.push(DoorReason { rule: rule.to_owned(), reason });
         for workspace in &self.workspaces {
             let label = &workspace.label;
-            if let Some(rule) = workspace
-                .rules
-                .iter()
-                .find(|rule| rule.kind == RuleKind::Deny)
-            {
-                because(
-                    &rule.id,
-                    format!("workspace `{label}` has paths denied to commands"),
-                );
+            if let Some(rule) = workspace.rules.iter().find(|rule| rule.kind == RuleKind::Deny) {
+                because(&rule.id, format!("workspace `{label}` has paths denied to commands"));
             }
             if workspace.access == Access::ReadOnly {
                 continue;
             }
-            if let Some(rule) = workspace
-                .rules
-                .iter()
-                .find(|rule| rule.kind == RuleKind::DenyWrite)
-            {
-                because(
-                    &rule.id,
-                    format!("workspace `{label}` has paths that may be read and not written"),
-                );
+            if let Some(rule) = workspace.rules.iter().find(|rule| rule.kind == RuleKind::DenyWrite) {
+                because(&rule.id, format!("workspace `{label}` has paths that may be read and not written"));
             }
-            because(
-                &workspace.max_file_rule,
-                format!("workspace `{label}` bounds the size of a file"),
-            );
+            because(&workspace.max_file_rule, format!("workspace `{label}` bounds the size of a file"));
             if self.limits.get(LimitKey::FsWritten).is_some() {
                 let rule = self.limits.rule(LimitKey::FsWritten);
-                because(
-                    rule,
-                    format!("what is written in workspace `{label}` is counted"),
-                );
+                because(rule, format!("what is written in workspace `{label}` is counted"));
             }
         }
         Some(reasons)
@@ -254,24 +180,14 @@ mod tests {
 
     #[test]
     fn host_patterns_that_lie_within_others() {
-        for (wide, narrow) in [
-            ("*", "a.b"),
-            ("*", "*.b"),
-            ("a.b", "a.b"),
-            ("*.b", "a.b"),
-            ("*.b", "*.b"),
-            ("*.b", "*.a.b"),
-        ] {
+        for (wide, narrow) in
+            [("*", "a.b"), ("*", "*.b"), ("a.b", "a.b"), ("*.b", "a.b"), ("*.b", "*.b"), ("*.b", "*.a.b")]
+        {
             assert!(covers(wide, narrow), "{wide} {narrow}");
         }
-        for (wide, narrow) in [
-            ("a.b", "*"),
-            ("*.b", "b"),
-            ("*.b", "*"),
-            ("*.a.b", "*.b"),
-            ("*.b", "xb"),
-            ("a.b", "*.b"),
-        ] {
+        for (wide, narrow) in
+            [("a.b", "*"), ("*.b", "b"), ("*.b", "*"), ("*.a.b", "*.b"), ("*.b", "xb"), ("a.b", "*.b")]
+        {
             assert!(!covers(wide, narrow), "{wide} {narrow}");
         }
     }

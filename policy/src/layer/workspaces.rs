@@ -8,11 +8,7 @@ use crate::model::{Access, Layer, Policy, Scope, Workspace};
 
 pub(super) fn combine(layers: &[(Layer, Policy)]) -> Result<Vec<EffectiveWorkspace>, WidenError> {
     for (layer, policy) in file_layers(layers) {
-        policy
-            .workspaces
-            .iter()
-            .flatten()
-            .try_for_each(|workspace| check_path(layer, workspace))?;
+        policy.workspaces.iter().flatten().try_for_each(|workspace| check_path(layer, workspace))?;
     }
     let Some((own_layer, own)) = file_layers(layers).next_back() else {
         return Ok(Vec::new());
@@ -60,13 +56,7 @@ fn combine_one(
         }
         let with_built_in = layer != own_layer || !bare_request;
         for other in policy.workspaces.iter().flatten() {
-            carry_rules(
-                layer,
-                other,
-                &narrowed.path,
-                with_built_in,
-                &mut narrowed.rules,
-            );
+            carry_rules(layer, other, &narrowed.path, with_built_in, &mut narrowed.rules);
         }
     }
     Ok(narrowed)
@@ -85,20 +75,12 @@ fn check_path(layer: Layer, workspace: &Workspace) -> Result<(), WidenError> {
         return Ok(());
     };
     let request = workspace_rule(layer, workspace);
-    Err(WidenError {
-        request,
-        ceiling: DEFAULT_DENY.to_owned(),
-        reason,
-    })
+    Err(WidenError { request, ceiling: DEFAULT_DENY.to_owned(), reason })
 }
 
 /// The workspace of a layer that decides about a path: the one that holds it most closely.
 pub(crate) fn closest<'p>(policy: &'p Policy, path: &Path) -> Option<&'p Workspace> {
-    let holds = policy
-        .workspaces
-        .iter()
-        .flatten()
-        .filter(|workspace| path.starts_with(&workspace.path));
+    let holds = policy.workspaces.iter().flatten().filter(|workspace| path.starts_with(&workspace.path));
     holds.max_by_key(|workspace| (workspace.path.components().count(), workspace.access))
 }
 
@@ -108,56 +90,29 @@ fn ceiling_of<'p>(
     workspace: &Workspace,
     request: &str,
 ) -> Result<&'p Workspace, WidenError> {
-    let widens = |ceiling: String, reason: String| WidenError {
-        request: request.to_owned(),
-        ceiling,
-        reason,
-    };
+    let widens = |ceiling: String, reason: String| WidenError { request: request.to_owned(), ceiling, reason };
     let shown = workspace.path.display();
     let Some(above) = closest(policy, &workspace.path) else {
         let reason = format!("{shown} lies in no workspace of {}", policy.file);
         return Err(widens(format!("{}:{DEFAULT_DENY}", layer.name()), reason));
     };
     if workspace.access > above.access {
-        let reason = format!(
-            "{shown} is asked for {}, and is {} there",
-            workspace.access.name(),
-            above.access.name()
-        );
-        return Err(widens(
-            format!("{}.access", workspace_rule(layer, above)),
-            reason,
-        ));
+        let reason = format!("{shown} is asked for {}, and is {} there", workspace.access.name(), above.access.name());
+        return Err(widens(format!("{}.access", workspace_rule(layer, above)), reason));
     }
     Ok(above)
 }
 
 /// Adds the rules that `other` has for paths of the workspace at `root`: all that could match there, rewritten to start at
 /// `root`. A workspace read-only within a writable one stays so, by whichever label it is reached (T-01).
-fn carry_rules(
-    layer: Layer,
-    other: &Workspace,
-    root: &Path,
-    with_built_in: bool,
-    rules: &mut Vec<PathRule>,
-) {
+fn carry_rules(layer: Layer, other: &Workspace, root: &Path, with_built_in: bool, rules: &mut Vec<PathRule>) {
     let id = workspace_rule(layer, other);
     let mut add = |id: String, kind: RuleKind, glob: Glob| {
-        rules.push(PathRule {
-            layer,
-            id,
-            kind,
-            glob,
-        });
+        rules.push(PathRule { layer, id, kind, glob });
     };
     // Paths without text or too deep were refused before: no rule is lost on the way.
     let inside = root.strip_prefix(&other.path).ok().and_then(Path::to_str);
-    let beneath = other
-        .path
-        .strip_prefix(root)
-        .ok()
-        .and_then(Path::to_str)
-        .filter(|_| other.path != root);
+    let beneath = other.path.strip_prefix(root).ok().and_then(Path::to_str).filter(|_| other.path != root);
     let place = |glob: &Glob| match (inside, beneath) {
         (Some(directory), _) => glob.from_inside(directory),
         (None, Some(directory)) => glob.beneath(directory).into_iter().collect(),
@@ -170,21 +125,13 @@ fn carry_rules(
     }
     for (index, glob) in other.deny_write.iter().enumerate() {
         for placed in place(glob) {
-            add(
-                format!("{id}.deny_write[{index}]"),
-                RuleKind::DenyWrite,
-                placed,
-            );
+            add(format!("{id}.deny_write[{index}]"), RuleKind::DenyWrite, placed);
         }
     }
     if with_built_in && other.access == Access::ReadWrite && !other.allow_run_later {
         for (index, text) in RUN_LATER_GLOBS.iter().enumerate() {
             for placed in Glob::parse(text).iter().flat_map(place) {
-                add(
-                    format!("{id}.deny_write.builtin[{index}]"),
-                    RuleKind::DenyWrite,
-                    placed,
-                );
+                add(format!("{id}.deny_write.builtin[{index}]"), RuleKind::DenyWrite, placed);
             }
         }
     }

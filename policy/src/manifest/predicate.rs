@@ -92,10 +92,7 @@ const KEYS: &[&str] = &[
 
 /// The keys that say what a predicate is about, each with the keys that go with it.
 const SUBJECTS: &[(&str, &[&str])] = &[
-    (
-        "file",
-        &["exists", "absent", "contains", "sha256", "json", "equals"],
-    ),
+    ("file", &["exists", "absent", "contains", "sha256", "json", "equals"]),
     ("command", &["args"]),
     ("url", &["status"]),
     ("browser", &[]),
@@ -106,26 +103,14 @@ const SUBJECTS: &[(&str, &[&str])] = &[
 ];
 
 /// Reads a list of predicates under `key`; all of them are to be met.
-pub(super) fn read_list(
-    file: &str,
-    table: &Table<'_>,
-    key: &'static str,
-) -> Result<Vec<Predicate>, SourceError> {
+pub(super) fn read_list(file: &str, table: &Table<'_>, key: &'static str) -> Result<Vec<Predicate>, SourceError> {
     let mut reading = Reading { file, count: 0 };
-    if let Some(Node {
-        value: Value::Table(_),
-        ..
-    }) = table.node(key)
-    {
+    if let Some(Node { value: Value::Table(_), .. }) = table.node(key) {
         return Err(table
             .wrong(key, "`success` is a list of tables; write [[success]]")
             .suggesting(Some("[[success]]")));
     }
-    table
-        .list(key)?
-        .iter()
-        .map(|node| reading.predicate(node, 1))
-        .collect()
+    table.list(key)?.iter().map(|node| reading.predicate(node, 1)).collect()
 }
 
 struct Reading<'a> {
@@ -141,11 +126,7 @@ impl Reading<'_> {
             return Err(SourceError::new(self.file, node.at, message));
         }
         if self.count > PREDICATES_MAX {
-            return Err(SourceError::new(
-                self.file,
-                node.at,
-                format!("at most {PREDICATES_MAX} predicates"),
-            ));
+            return Err(SourceError::new(self.file, node.at, format!("at most {PREDICATES_MAX} predicates")));
         }
         let table = Table::open(self.file, "a predicate", node, KEYS)?;
         match subject(&table)? {
@@ -160,59 +141,35 @@ impl Reading<'_> {
             "all" => Ok(Predicate::All(self.several(&table, "all", depth)?)),
             "any" => Ok(Predicate::Any(self.several(&table, "any", depth)?)),
             _ => match table.node("not") {
-                Some(inner) => Ok(Predicate::Not(Box::new(
-                    self.predicate(inner, depth.saturating_add(1))?,
-                ))),
+                Some(inner) => Ok(Predicate::Not(Box::new(self.predicate(inner, depth.saturating_add(1))?))),
                 None => Err(table.missing("not")),
             },
         }
     }
 
-    fn several(
-        &mut self,
-        table: &Table<'_>,
-        key: &str,
-        depth: usize,
-    ) -> Result<Vec<Predicate>, SourceError> {
+    fn several(&mut self, table: &Table<'_>, key: &str, depth: usize) -> Result<Vec<Predicate>, SourceError> {
         let nodes = table.list(key)?;
         // An empty `all` would be met by nothing done (T-15).
         if nodes.is_empty() {
             return Err(table.wrong(key, format!("`{key}` needs at least one predicate")));
         }
-        nodes
-            .iter()
-            .map(|node| self.predicate(node, depth.saturating_add(1)))
-            .collect()
+        nodes.iter().map(|node| self.predicate(node, depth.saturating_add(1))).collect()
     }
 }
 
 /// The one thing a predicate is about; a key that does not go with it is refused.
 fn subject(table: &Table<'_>) -> Result<&'static str, SourceError> {
     let mut found = SUBJECTS.iter().filter(|(key, _)| table.has(key));
-    let names = || {
-        SUBJECTS
-            .iter()
-            .map(|(key, _)| *key)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    let names = || SUBJECTS.iter().map(|(key, _)| *key).collect::<Vec<_>>().join(", ");
     let Some((subject, companions)) = found.next() else {
         return Err(table.wrong_table(format!("a predicate has one of {}", names())));
     };
     if let Some((second, _)) = found.next() {
-        let message = format!(
-            "`{subject}` and `{second}` are two predicates; write each on its own, or use `all`"
-        );
+        let message = format!("`{subject}` and `{second}` are two predicates; write each on its own, or use `all`");
         return Err(table.wrong_at(table.key_at(second), message));
     }
-    match KEYS
-        .iter()
-        .find(|key| *key != subject && table.has(key) && !companions.contains(key))
-    {
-        Some(stray) => Err(table.wrong_at(
-            table.key_at(stray),
-            format!("`{stray}` does not go with `{subject}`"),
-        )),
+    match KEYS.iter().find(|key| *key != subject && table.has(key) && !companions.contains(key)) {
+        Some(stray) => Err(table.wrong_at(table.key_at(stray), format!("`{stray}` does not go with `{subject}`"))),
         None => Ok(subject),
     }
 }
@@ -222,21 +179,13 @@ fn file_predicate(table: &Table<'_>) -> Result<Predicate, SourceError> {
     if path.is_empty() || path.contains('\0') || path.len() > PATH_MAX_BYTES {
         return Err(table.wrong("file", "`file` is a path such as \"repo:SUMMARY.md\""));
     }
-    let checks: Vec<&str> = ["exists", "absent", "contains", "sha256", "json"]
-        .into_iter()
-        .filter(|key| table.has(key))
-        .collect();
+    let checks: Vec<&str> =
+        ["exists", "absent", "contains", "sha256", "json"].into_iter().filter(|key| table.has(key)).collect();
     if let [_, second, ..] = checks.as_slice() {
-        return Err(table.wrong_at(
-            table.key_at(second),
-            "one check of a file per predicate; write two, or use `all`",
-        ));
+        return Err(table.wrong_at(table.key_at(second), "one check of a file per predicate; write two, or use `all`"));
     }
     if table.has("equals") && !table.has("json") {
-        return Err(table.wrong_at(
-            table.key_at("equals"),
-            "`equals` goes with `json`, a pointer such as \"/status\"",
-        ));
+        return Err(table.wrong_at(table.key_at("equals"), "`equals` goes with `json`, a pointer such as \"/status\""));
     }
     let check = match checks.first().copied() {
         None => FileCheck::Exists,
@@ -246,29 +195,16 @@ fn file_predicate(table: &Table<'_>) -> Result<Predicate, SourceError> {
         Some("sha256") => FileCheck::Sha256(sha256_text(table, "sha256")?.unwrap_or_default()),
         Some(_) => json_check(table)?,
     };
-    Ok(Predicate::File {
-        path: path.to_owned(),
-        check,
-    })
+    Ok(Predicate::File { path: path.to_owned(), check })
 }
 
 /// `exists = false` would read as its opposite to one person and as nothing to another.
-fn only_true(
-    table: &Table<'_>,
-    key: &'static str,
-    check: FileCheck,
-) -> Result<FileCheck, SourceError> {
+fn only_true(table: &Table<'_>, key: &'static str, check: FileCheck) -> Result<FileCheck, SourceError> {
     match table.flag(key)? {
         Some(true) => Ok(check),
         _ => {
-            let opposite = if key == "absent" {
-                "exists = true"
-            } else {
-                "absent = true"
-            };
-            Err(table
-                .wrong(key, format!("`{key}` can only be true"))
-                .suggesting(Some(opposite)))
+            let opposite = if key == "absent" { "exists = true" } else { "absent = true" };
+            Err(table.wrong(key, format!("`{key}` can only be true")).suggesting(Some(opposite)))
         }
     }
 }
@@ -276,18 +212,10 @@ fn only_true(
 fn json_check(table: &Table<'_>) -> Result<FileCheck, SourceError> {
     let pointer = table.required_text("json")?;
     if !pointer.is_empty() && !pointer.starts_with('/') {
-        return Err(table.wrong(
-            "json",
-            "`json` is a JSON pointer: empty, or starting with `/`",
-        ));
+        return Err(table.wrong("json", "`json` is a JSON pointer: empty, or starting with `/`"));
     }
-    let equals = table
-        .node("equals")
-        .ok_or_else(|| table.missing("equals"))?;
-    Ok(FileCheck::Json {
-        pointer: pointer.to_owned(),
-        equals: equals.value.to_json(),
-    })
+    let equals = table.node("equals").ok_or_else(|| table.missing("equals"))?;
+    Ok(FileCheck::Json { pointer: pointer.to_owned(), equals: equals.value.to_json() })
 }
 
 fn url_predicate(table: &Table<'_>) -> Result<Predicate, SourceError> {
@@ -302,10 +230,7 @@ fn url_predicate(table: &Table<'_>) -> Result<Predicate, SourceError> {
             .filter(|status| (100..=599).contains(status))
             .ok_or_else(|| table.wrong("status", "`status` is a number from 100 to 599"))?,
     };
-    Ok(Predicate::Url {
-        url: url.to_owned(),
-        status,
-    })
+    Ok(Predicate::Url { url: url.to_owned(), status })
 }
 
 fn browser_predicate(file: &str, table: &Table<'_>) -> Result<Predicate, SourceError> {
@@ -313,28 +238,16 @@ fn browser_predicate(file: &str, table: &Table<'_>) -> Result<Predicate, SourceE
         return Err(table.missing("browser"));
     };
     let inner = Table::open(file, "browser", node, &["url", "title", "text"])?;
-    let checks = [
-        ("url", BrowserCheck::Url),
-        ("title", BrowserCheck::Title),
-        ("text", BrowserCheck::Text),
-    ];
-    let found: Vec<(&str, BrowserCheck)> = checks
-        .into_iter()
-        .filter(|(key, _)| inner.has(key))
-        .collect();
+    let checks = [("url", BrowserCheck::Url), ("title", BrowserCheck::Title), ("text", BrowserCheck::Text)];
+    let found: Vec<(&str, BrowserCheck)> = checks.into_iter().filter(|(key, _)| inner.has(key)).collect();
     match found.as_slice() {
-        [(key, check)] => Ok(Predicate::Browser {
-            check: *check,
-            pattern: regular_expression(&inner, key)?,
-        }),
+        [(key, check)] => Ok(Predicate::Browser { check: *check, pattern: regular_expression(&inner, key)? }),
         _ => Err(inner.wrong_table("`browser` has one of url, title, text")),
     }
 }
 
 fn exit_code(table: &Table<'_>) -> Result<Predicate, SourceError> {
-    let code = table
-        .integer("exit_code")?
-        .ok_or_else(|| table.missing("exit_code"))?;
+    let code = table.integer("exit_code")?.ok_or_else(|| table.missing("exit_code"))?;
     if (0..=255).contains(&code) {
         Ok(Predicate::ExitCode(code))
     } else {
@@ -345,18 +258,11 @@ fn exit_code(table: &Table<'_>) -> Result<Predicate, SourceError> {
 fn regular_expression(table: &Table<'_>, key: &str) -> Result<String, SourceError> {
     const COMPILED_MAX_BYTES: usize = 1024 * 1024;
     let text = table.required_text(key)?;
-    match regex::RegexBuilder::new(text)
-        .size_limit(COMPILED_MAX_BYTES)
-        .build()
-    {
+    match regex::RegexBuilder::new(text).size_limit(COMPILED_MAX_BYTES).build() {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => {
             let error = error.to_string();
-            let reason = error
-                .lines()
-                .next_back()
-                .unwrap_or_default()
-                .trim_start_matches("error: ");
+            let reason = error.lines().next_back().unwrap_or_default().trim_start_matches("error: ");
             Err(table.wrong(key, format!("`{key}` is no regular expression: {reason}")))
         }
     }

@@ -3,23 +3,12 @@
 use super::{Reader, refuse_doubles};
 use crate::argv::ArgvShape;
 use crate::glob::Glob;
-use crate::model::{
-    Access, COMMAND_TIMEOUT_DEFAULT, Command, CommandPath, MAX_FILE_BYTES_DEFAULT, Workspace,
-};
+use crate::model::{Access, COMMAND_TIMEOUT_DEFAULT, Command, CommandPath, MAX_FILE_BYTES_DEFAULT, Workspace};
 use crate::path::is_label;
 use crate::source::{Node, SourceError, Table, Value};
 
-const WORKSPACE_KEYS: &[&str] = &[
-    "label",
-    "path",
-    "access",
-    "deny",
-    "deny_write",
-    "allow_run_later",
-    "symlinks",
-    "max_file",
-    "lease",
-];
+const WORKSPACE_KEYS: &[&str] =
+    &["label", "path", "access", "deny", "deny_write", "allow_run_later", "symlinks", "max_file", "lease"];
 
 const COMMAND_KEYS: &[&str] = &[
     "name",
@@ -35,28 +24,13 @@ const COMMAND_KEYS: &[&str] = &[
     "unchecked",
 ];
 
-const ACCESS: &[(&str, Access)] = &[
-    ("read-only", Access::ReadOnly),
-    ("read-write", Access::ReadWrite),
-];
+const ACCESS: &[(&str, Access)] = &[("read-only", Access::ReadOnly), ("read-write", Access::ReadWrite)];
 
 impl<'a> Reader<'a> {
     pub(super) fn workspaces(&self, table: &Table<'a>) -> Result<Vec<Workspace>, SourceError> {
-        let tables = self.tables(
-            table,
-            "fs",
-            &["workspace"],
-            "[[fs.workspace]]",
-            WORKSPACE_KEYS,
-        )?;
-        let workspaces: Vec<Workspace> = tables
-            .iter()
-            .map(|each| self.workspace(each))
-            .collect::<Result<_, _>>()?;
-        let labels = workspaces
-            .iter()
-            .zip(&tables)
-            .map(|(each, table)| (each.label.as_str(), table.key_at("label")));
+        let tables = self.tables(table, "fs", &["workspace"], "[[fs.workspace]]", WORKSPACE_KEYS)?;
+        let workspaces: Vec<Workspace> = tables.iter().map(|each| self.workspace(each)).collect::<Result<_, _>>()?;
+        let labels = workspaces.iter().zip(&tables).map(|(each, table)| (each.label.as_str(), table.key_at("label")));
         refuse_doubles(self.file, "label", labels)?;
         Ok(workspaces)
     }
@@ -64,8 +38,7 @@ impl<'a> Reader<'a> {
     fn workspace(&self, table: &Table<'a>) -> Result<Workspace, SourceError> {
         let label = table.required_text("label")?;
         if !is_label(label) {
-            let message =
-                "a label is a letter, then letters, digits, `_` or `-`; at most 64 characters";
+            let message = "a label is a letter, then letters, digits, `_` or `-`; at most 64 characters";
             return Err(table.wrong("label", message));
         }
         let path = self.path(table, "path", table.required_text("path")?)?;
@@ -82,34 +55,16 @@ impl<'a> Reader<'a> {
     }
 
     fn globs(&self, table: &Table<'a>, key: &str) -> Result<Vec<Glob>, SourceError> {
-        let parse = |(text, at)| {
-            Glob::parse(text)
-                .map_err(|error| table.wrong_at(at, format!("bad glob in `{key}`: {error}")))
-        };
+        let parse =
+            |(text, at)| Glob::parse(text).map_err(|error| table.wrong_at(at, format!("bad glob in `{key}`: {error}")));
         table.texts(key)?.into_iter().map(parse).collect()
     }
 
-    pub(super) fn commands(
-        &self,
-        table: &Table<'a>,
-        workspaces: &[Workspace],
-    ) -> Result<Vec<Command>, SourceError> {
-        let tables = self.tables(
-            table,
-            "proc",
-            &["command"],
-            "[[proc.command]]",
-            COMMAND_KEYS,
-        )?;
+    pub(super) fn commands(&self, table: &Table<'a>, workspaces: &[Workspace]) -> Result<Vec<Command>, SourceError> {
+        let tables = self.tables(table, "proc", &["command"], "[[proc.command]]", COMMAND_KEYS)?;
         let labels: Vec<&str> = workspaces.iter().map(|each| each.label.as_str()).collect();
-        let commands: Vec<Command> = tables
-            .iter()
-            .map(|each| self.command(each, &labels))
-            .collect::<Result<_, _>>()?;
-        let names = commands
-            .iter()
-            .zip(&tables)
-            .map(|(each, table)| (each.name.as_str(), table.key_at("name")));
+        let commands: Vec<Command> = tables.iter().map(|each| self.command(each, &labels)).collect::<Result<_, _>>()?;
+        let names = commands.iter().zip(&tables).map(|(each, table)| (each.name.as_str(), table.key_at("name")));
         refuse_doubles(self.file, "command", names)?;
         Ok(commands)
     }
@@ -117,14 +72,13 @@ impl<'a> Reader<'a> {
     fn command(&self, table: &Table<'a>, labels: &[&str]) -> Result<Command, SourceError> {
         let name = table.required_text("name")?;
         if !is_command_name(name) {
-            let message = "a command's name is letters, digits, `_`, `-`, `+` or `.`, at most 64, and starts with no sign";
+            let message =
+                "a command's name is letters, digits, `_`, `-`, `+` or `.`, at most 64, and starts with no sign";
             return Err(table.wrong("name", message));
         }
         let path = self.path(table, "path", table.required_text("path")?)?;
         let cwd = match table.text("cwd")? {
-            Some(label) => {
-                Some(self.reference(table.wrong("cwd", "").position, "workspace", label, labels)?)
-            }
+            Some(label) => Some(self.reference(table.wrong("cwd", "").position, "workspace", label, labels)?),
             None => None,
         };
         Ok(Command {
@@ -133,9 +87,7 @@ impl<'a> Reader<'a> {
             cwd,
             env: self.environment(table)?,
             env_from_guest: self.guest_names(table)?,
-            timeout: table
-                .duration("timeout")?
-                .unwrap_or(COMMAND_TIMEOUT_DEFAULT),
+            timeout: table.duration("timeout")?.unwrap_or(COMMAND_TIMEOUT_DEFAULT),
             exec_workspace: table.flag("exec_workspace")?.unwrap_or(false),
             network: self.hosts(table, "network")?,
             unchecked: table.flag("unchecked")?.unwrap_or(false),
@@ -144,17 +96,12 @@ impl<'a> Reader<'a> {
     }
 
     fn shapes(&self, table: &Table<'a>) -> Result<Vec<ArgvShape>, SourceError> {
-        table
-            .list("args")?
-            .iter()
-            .map(|node| self.shape(table, node))
-            .collect()
+        table.list("args")?.iter().map(|node| self.shape(table, node)).collect()
     }
 
     fn shape(&self, table: &Table<'a>, node: &'a Node) -> Result<ArgvShape, SourceError> {
         let wrong = || {
-            let message =
-                "`args` is a list of argument lists, as in [[\"test\", \"**\"], [\"fmt\"]]";
+            let message = "`args` is a list of argument lists, as in [[\"test\", \"**\"], [\"fmt\"]]";
             table.wrong_at(node.at, message)
         };
         let Value::List(items) = &node.value else {
@@ -174,10 +121,7 @@ impl<'a> Reader<'a> {
         let mut pairs = Vec::new();
         for (name, value, at) in table.text_map("env")? {
             if !is_env_name(&name) || value.contains('\0') {
-                return Err(table.wrong_at(
-                    at,
-                    format!("`{}` is no environment variable", name.escape_debug()),
-                ));
+                return Err(table.wrong_at(at, format!("`{}` is no environment variable", name.escape_debug())));
             }
             pairs.push((name, value));
         }
@@ -188,10 +132,7 @@ impl<'a> Reader<'a> {
         let mut names = Vec::new();
         for (name, at) in table.texts("env_from_guest")? {
             if !is_env_name(name) {
-                let message = format!(
-                    "`{}` is no environment variable's name",
-                    name.escape_debug()
-                );
+                let message = format!("`{}` is no environment variable's name", name.escape_debug());
                 return Err(table.wrong_at(at, message));
             }
             names.push(name.to_owned());
@@ -203,18 +144,14 @@ impl<'a> Reader<'a> {
 pub(crate) fn is_command_name(text: &str) -> bool {
     text.len() <= 64
         && text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
-        && text
-            .chars()
-            .all(|each| each.is_ascii_alphanumeric() || matches!(each, '_' | '-' | '+' | '.'))
+        && text.chars().all(|each| each.is_ascii_alphanumeric() || matches!(each, '_' | '-' | '+' | '.'))
 }
 
 /// A name that an environment can hold and a shell can say.
 pub(crate) fn is_env_name(text: &str) -> bool {
     text.len() <= 256
         && text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && text
-            .chars()
-            .all(|each| each.is_ascii_alphanumeric() || each == '_')
+        && text.chars().all(|each| each.is_ascii_alphanumeric() || each == '_')
 }
 
 /// A SHA-256 in hex, lower-cased.

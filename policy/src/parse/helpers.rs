@@ -3,41 +3,17 @@
 use super::files::is_sha256;
 use super::{Reader, refuse_doubles};
 use crate::model::{
-    Browser, BrowserDriver, Command, Input, Llm, LlmProvider, NetRule, Secret, SecretSource,
-    SecretUse, Tools, ToolsEscalation, ToolsPins, ToolsProfile, ToolsWorkspace, Workspace,
+    Browser, BrowserDriver, Command, Input, Llm, LlmProvider, NetRule, Secret, SecretSource, SecretUse, Tools,
+    ToolsEscalation, ToolsPins, ToolsProfile, ToolsWorkspace, Workspace,
 };
 use crate::path::is_label;
 use crate::source::{Position, SourceError, Table};
 
-const NET_KEYS: &[&str] = &[
-    "host",
-    "ports",
-    "methods",
-    "paths",
-    "secret",
-    "allow_private",
-];
-const BROWSER_KEYS: &[&str] = &[
-    "hosts",
-    "screenshots",
-    "uploads",
-    "downloads",
-    "eval",
-    "driver",
-];
+const NET_KEYS: &[&str] = &["host", "ports", "methods", "paths", "secret", "allow_private"];
+const BROWSER_KEYS: &[&str] = &["hosts", "screenshots", "uploads", "downloads", "eval", "driver"];
 const LLM_KEYS: &[&str] = &["provider", "base_url", "model", "secret", "file"];
-const TOOLS_KEYS: &[&str] = &[
-    "dir",
-    "max_module",
-    "profile",
-    "workspace",
-    "hosts",
-    "pins",
-    "escalation",
-    "fuel",
-    "memory",
-    "sha256",
-];
+const TOOLS_KEYS: &[&str] =
+    &["dir", "max_module", "profile", "workspace", "hosts", "pins", "escalation", "fuel", "memory", "sha256"];
 
 #[derive(Clone, Copy)]
 enum ProviderWord {
@@ -46,16 +22,9 @@ enum ProviderWord {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn net(
-        &self,
-        table: &Table<'a>,
-        secrets: &[Secret],
-    ) -> Result<Vec<NetRule>, SourceError> {
+    pub(super) fn net(&self, table: &Table<'a>, secrets: &[Secret]) -> Result<Vec<NetRule>, SourceError> {
         let tables = self.tables(table, "net", &["allow"], "[[net.allow]]", NET_KEYS)?;
-        tables
-            .iter()
-            .map(|each| self.net_rule(each, secrets))
-            .collect()
+        tables.iter().map(|each| self.net_rule(each, secrets)).collect()
     }
 
     fn net_rule(&self, table: &Table<'a>, secrets: &[Secret]) -> Result<NetRule, SourceError> {
@@ -66,14 +35,10 @@ impl<'a> Reader<'a> {
         let mut ports = Vec::new();
         for node in table.list("ports")? {
             let port = match node.value {
-                crate::source::Value::Int(number) => {
-                    u16::try_from(number).ok().filter(|port| *port != 0)
-                }
+                crate::source::Value::Int(number) => u16::try_from(number).ok().filter(|port| *port != 0),
                 _ => None,
             };
-            ports.push(
-                port.ok_or_else(|| table.wrong_at(node.at, "a port is a number from 1 to 65535"))?,
-            );
+            ports.push(port.ok_or_else(|| table.wrong_at(node.at, "a port is a number from 1 to 65535"))?);
         }
         let mut methods = Vec::new();
         for (method, at) in table.texts("methods")? {
@@ -84,9 +49,7 @@ impl<'a> Reader<'a> {
         }
         for (path, at) in table.texts("paths")? {
             if !path.starts_with('/') {
-                return Err(
-                    table.wrong_at(at, "a path pattern starts with `/`, as in \"/repos/**\"")
-                );
+                return Err(table.wrong_at(at, "a path pattern starts with `/`, as in \"/repos/**\""));
             }
         }
         Ok(NetRule {
@@ -99,41 +62,23 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn secret_name(
-        &self,
-        table: &Table<'a>,
-        secrets: &[Secret],
-    ) -> Result<Option<String>, SourceError> {
+    fn secret_name(&self, table: &Table<'a>, secrets: &[Secret]) -> Result<Option<String>, SourceError> {
         let declared: Vec<&str> = secrets.iter().map(|secret| secret.name.as_str()).collect();
         let Some(name) = table.text("secret")? else {
             return Ok(None);
         };
-        self.reference(
-            table.wrong("secret", "").position,
-            "secret",
-            name,
-            &declared,
-        )
-        .map(Some)
+        self.reference(table.wrong("secret", "").position, "secret", name, &declared).map(Some)
     }
 
     /// A list of host patterns, lower-cased.
     pub(super) fn hosts(&self, table: &Table<'a>, key: &str) -> Result<Vec<String>, SourceError> {
         let check = |(host, at): (&str, Position)| {
-            if is_host_pattern(host) {
-                Ok(host.to_ascii_lowercase())
-            } else {
-                Err(table.wrong_at(at, HOST_MESSAGE))
-            }
+            if is_host_pattern(host) { Ok(host.to_ascii_lowercase()) } else { Err(table.wrong_at(at, HOST_MESSAGE)) }
         };
         table.texts(key)?.into_iter().map(check).collect()
     }
 
-    pub(super) fn browser(
-        &self,
-        table: &Table<'a>,
-        workspaces: &[Workspace],
-    ) -> Result<Option<Browser>, SourceError> {
+    pub(super) fn browser(&self, table: &Table<'a>, workspaces: &[Workspace]) -> Result<Option<Browser>, SourceError> {
         let Some(node) = table.node("browser") else {
             return Ok(None);
         };
@@ -145,21 +90,13 @@ impl<'a> Reader<'a> {
         }
         let downloads = match table.text("downloads")? {
             None | Some("") => None,
-            Some(label) => Some(self.reference(
-                table.wrong("downloads", "").position,
-                "workspace",
-                label,
-                &labels,
-            )?),
+            Some(label) => Some(self.reference(table.wrong("downloads", "").position, "workspace", label, &labels)?),
         };
         let driver = match table.text("driver")? {
             None | Some("spawn") => BrowserDriver::Spawn,
             Some(url) if is_http_url(url) => BrowserDriver::Url(url.to_owned()),
             Some(_) => {
-                return Err(table.wrong(
-                    "driver",
-                    "`driver` is \"spawn\" or the http URL of a running WebDriver",
-                ));
+                return Err(table.wrong("driver", "`driver` is \"spawn\" or the http URL of a running WebDriver"));
             }
         };
         Ok(Some(Browser {
@@ -180,27 +117,14 @@ impl<'a> Reader<'a> {
         let table = Table::open(self.file, "[input]", node, &["enabled", "display"])?;
         let display = table.text("display")?.unwrap_or("private");
         let number = display.strip_prefix(':').unwrap_or_default();
-        let named = !number.is_empty()
-            && number
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let named = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         if display != "private" && !named {
-            return Err(table.wrong(
-                "display",
-                "`display` is \"private\" or a display such as \":0\"",
-            ));
+            return Err(table.wrong("display", "`display` is \"private\" or a display such as \":0\""));
         }
-        Ok(Some(Input {
-            enabled: table.flag("enabled")?.unwrap_or(false),
-            display: display.to_owned(),
-        }))
+        Ok(Some(Input { enabled: table.flag("enabled")?.unwrap_or(false), display: display.to_owned() }))
     }
 
-    pub(super) fn llm(
-        &self,
-        table: &Table<'a>,
-        secrets: &[Secret],
-    ) -> Result<Option<Llm>, SourceError> {
+    pub(super) fn llm(&self, table: &Table<'a>, secrets: &[Secret]) -> Result<Option<Llm>, SourceError> {
         const PROVIDERS: &[(&str, ProviderWord)] = &[
             ("openai", ProviderWord::Endpoint(LlmProvider::OpenAi)),
             ("anthropic", ProviderWord::Endpoint(LlmProvider::Anthropic)),
@@ -211,9 +135,7 @@ impl<'a> Reader<'a> {
             return Ok(None);
         };
         let table = Table::open(self.file, "[llm]", node, LLM_KEYS)?;
-        let word = table
-            .choice("provider", PROVIDERS)?
-            .unwrap_or(ProviderWord::Endpoint(LlmProvider::OpenAi));
+        let word = table.choice("provider", PROVIDERS)?.unwrap_or(ProviderWord::Endpoint(LlmProvider::OpenAi));
         let file = table.text("file")?;
         let base_url = table.text("base_url")?;
         let model = table.text("model")?;
@@ -221,15 +143,10 @@ impl<'a> Reader<'a> {
         let provider = match (word, file) {
             // Keys of an endpoint may stay beside a recording: switching the provider should be one line.
             (ProviderWord::Replay, Some(file)) => {
-                return Ok(Some(Llm::Replay {
-                    file: self.path(&table, "file", file)?,
-                }));
+                return Ok(Some(Llm::Replay { file: self.path(&table, "file", file)? }));
             }
             (ProviderWord::Replay, None) => {
-                return Err(table.wrong(
-                    "provider",
-                    "the provider \"replay\" needs `file`, the recording",
-                ));
+                return Err(table.wrong("provider", "the provider \"replay\" needs `file`, the recording"));
             }
             (ProviderWord::Endpoint(_), Some(_)) => {
                 return Err(table.wrong("file", "`file` belongs to the provider \"replay\""));
@@ -249,70 +166,35 @@ impl<'a> Reader<'a> {
             return Err(table.wrong("model", "`model` cannot be empty"));
         }
         // The documented default is the secret called `llm`, where there is one.
-        let secret = named.or_else(|| {
-            secrets
-                .iter()
-                .find(|each| each.name == "llm")
-                .map(|each| each.name.clone())
-        });
-        Ok(Some(Llm::Endpoint {
-            provider,
-            base_url: base_url.to_owned(),
-            model: model.to_owned(),
-            secret,
-        }))
+        let secret = named.or_else(|| secrets.iter().find(|each| each.name == "llm").map(|each| each.name.clone()));
+        Ok(Some(Llm::Endpoint { provider, base_url: base_url.to_owned(), model: model.to_owned(), secret }))
     }
 
     pub(super) fn secrets(&self, table: &Table<'a>) -> Result<Vec<Secret>, SourceError> {
-        let tables = self.list_of_tables(
-            table,
-            "secret",
-            "[[secret]]",
-            &["name", "file", "env", "for"],
-        )?;
+        let tables = self.list_of_tables(table, "secret", "[[secret]]", &["name", "file", "env", "for"])?;
         let mut secrets = Vec::new();
         for table in &tables {
             let name = table.required_text("name")?;
             // Dots are allowed: `{{secret:demo.username}}`.
             if !name.split('.').all(is_label) {
-                return Err(table.wrong(
-                    "name",
-                    "a secret's name is labels joined by dots, as in \"demo.username\"",
-                ));
+                return Err(table.wrong("name", "a secret's name is labels joined by dots, as in \"demo.username\""));
             }
             let source = match (table.text("file")?, table.text("env")?) {
                 (Some(file), None) => SecretSource::File(self.path(table, "file", file)?),
-                (None, Some(env)) if super::files::is_env_name(env) => {
-                    SecretSource::Env(env.to_owned())
-                }
+                (None, Some(env)) if super::files::is_env_name(env) => SecretSource::Env(env.to_owned()),
                 (None, Some(_)) => {
-                    return Err(
-                        table.wrong("env", "`env` must be the name of an environment variable")
-                    );
+                    return Err(table.wrong("env", "`env` must be the name of an environment variable"));
                 }
                 (Some(_), Some(_)) => {
                     return Err(table.wrong("env", "a secret has either `file` or `env`, not both"));
                 }
                 (None, None) => return Err(table.missing("file")),
             };
-            let parse_use = |(text, at)| {
-                parse_secret_use(text).ok_or_else(|| table.wrong_at(at, SECRET_USE_MESSAGE))
-            };
-            let uses = table
-                .texts("for")?
-                .into_iter()
-                .map(parse_use)
-                .collect::<Result<_, _>>()?;
-            secrets.push(Secret {
-                name: name.to_owned(),
-                source,
-                uses,
-            });
+            let parse_use = |(text, at)| parse_secret_use(text).ok_or_else(|| table.wrong_at(at, SECRET_USE_MESSAGE));
+            let uses = table.texts("for")?.into_iter().map(parse_use).collect::<Result<_, _>>()?;
+            secrets.push(Secret { name: name.to_owned(), source, uses });
         }
-        let names = secrets
-            .iter()
-            .zip(&tables)
-            .map(|(each, table)| (each.name.as_str(), table.key_at("name")));
+        let names = secrets.iter().zip(&tables).map(|(each, table)| (each.name.as_str(), table.key_at("name")));
         refuse_doubles(self.file, "secret", names)?;
         Ok(secrets)
     }
@@ -347,15 +229,10 @@ impl<'a> Reader<'a> {
             ("read", ToolsWorkspace::Read),
             ("read-write", ToolsWorkspace::ReadWrite),
         ];
-        const PINS: &[(&str, ToolsPins)] = &[
-            ("disabled", ToolsPins::Disabled),
-            ("warn", ToolsPins::Warn),
-            ("enforce", ToolsPins::Enforce),
-        ];
-        const ESCALATION: &[(&str, ToolsEscalation)] = &[
-            ("deny", ToolsEscalation::Deny),
-            ("clamp", ToolsEscalation::Clamp),
-        ];
+        const PINS: &[(&str, ToolsPins)] =
+            &[("disabled", ToolsPins::Disabled), ("warn", ToolsPins::Warn), ("enforce", ToolsPins::Enforce)];
+        const ESCALATION: &[(&str, ToolsEscalation)] =
+            &[("deny", ToolsEscalation::Deny), ("clamp", ToolsEscalation::Clamp)];
         let Some(node) = table.node("tools") else {
             return Ok(None);
         };
@@ -363,27 +240,18 @@ impl<'a> Reader<'a> {
         let mut sha256 = Vec::new();
         for (name, hex, at) in table.text_map("sha256")? {
             if !is_sha256(&hex) {
-                return Err(table.wrong_at(
-                    at,
-                    format!("the pin of `{name}` must be 64 hexadecimal digits"),
-                ));
+                return Err(table.wrong_at(at, format!("the pin of `{name}` must be 64 hexadecimal digits")));
             }
             sha256.push((name, hex.to_ascii_lowercase()));
         }
         Ok(Some(Tools {
             dir: self.path(&table, "dir", table.text("dir")?.unwrap_or("tools/wasm"))?,
             max_module_bytes: table.size("max_module")?.unwrap_or(50 * 1024 * 1024),
-            profile: table
-                .choice("profile", PROFILES)?
-                .unwrap_or(ToolsProfile::None),
-            workspace: table
-                .choice("workspace", WORKSPACES)?
-                .unwrap_or(ToolsWorkspace::None),
+            profile: table.choice("profile", PROFILES)?.unwrap_or(ToolsProfile::None),
+            workspace: table.choice("workspace", WORKSPACES)?.unwrap_or(ToolsWorkspace::None),
             hosts: self.hosts(&table, "hosts")?,
             pins: table.choice("pins", PINS)?.unwrap_or(ToolsPins::Warn),
-            escalation: table
-                .choice("escalation", ESCALATION)?
-                .unwrap_or(ToolsEscalation::Deny),
+            escalation: table.choice("escalation", ESCALATION)?.unwrap_or(ToolsEscalation::Deny),
             fuel: table.count("fuel")?,
             memory_bytes: table.size("memory")?,
             sha256,
@@ -391,32 +259,21 @@ impl<'a> Reader<'a> {
     }
 }
 
-const HOST_MESSAGE: &str =
-    "a host is a name or an address, \"*.example.com\", or \"*\"; without scheme, port or path";
-const SECRET_USE_MESSAGE: &str =
-    "a use is \"llm\", \"net:HOST\", \"browser:HOST#FIELD\" or \"proc:COMMAND.stdin\"";
+const HOST_MESSAGE: &str = "a host is a name or an address, \"*.example.com\", or \"*\"; without scheme, port or path";
+const SECRET_USE_MESSAGE: &str = "a use is \"llm\", \"net:HOST\", \"browser:HOST#FIELD\" or \"proc:COMMAND.stdin\"";
 
 fn parse_secret_use(text: &str) -> Option<SecretUse> {
     match text.split_once(':') {
         None => (text == "llm").then_some(SecretUse::Llm),
-        Some(("net", host)) => is_host_pattern(host).then(|| SecretUse::Net {
-            host: host.to_ascii_lowercase(),
-        }),
+        Some(("net", host)) => is_host_pattern(host).then(|| SecretUse::Net { host: host.to_ascii_lowercase() }),
         Some(("browser", rest)) => {
             let (host, field) = rest.split_once('#')?;
             let good = is_host_pattern(host) && !field.is_empty();
-            good.then(|| SecretUse::Browser {
-                host: host.to_ascii_lowercase(),
-                field: field.to_owned(),
-            })
+            good.then(|| SecretUse::Browser { host: host.to_ascii_lowercase(), field: field.to_owned() })
         }
         Some(("proc", rest)) => {
-            let command = rest
-                .strip_suffix(".stdin")
-                .filter(|name| !name.is_empty())?;
-            Some(SecretUse::ProcStdin {
-                command: command.to_owned(),
-            })
+            let command = rest.strip_suffix(".stdin").filter(|name| !name.is_empty())?;
+            Some(SecretUse::ProcStdin { command: command.to_owned() })
         }
         Some(_) => None,
     }
@@ -427,10 +284,7 @@ pub(crate) fn is_host_pattern(text: &str) -> bool {
     if text == "*" {
         return true;
     }
-    if let Some(inner) = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
+    if let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return inner.parse::<std::net::Ipv6Addr>().is_ok();
     }
     let name = text.strip_prefix("*.").unwrap_or(text);
@@ -440,16 +294,12 @@ pub(crate) fn is_host_pattern(text: &str) -> bool {
             (1..=63).contains(&label.len())
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         })
 }
 
 pub(crate) fn is_http_url(text: &str) -> bool {
-    let rest = text
-        .strip_prefix("http://")
-        .or_else(|| text.strip_prefix("https://"));
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     rest.is_some_and(|rest| {
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         // A password in a URL would end in logs (T-08).

@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use crate::limits::{LimitKey, LimitUnit, Limits};
 use crate::model::{
-    Access, ApprovalVia, AuditSink, Browser, BrowserDriver, Command, CommandPath, Durability,
-    Feature, Isolation, Llm, NetRule, Policy, Secret, SecretSource, SecretUse, Tools,
-    ToolsEscalation, ToolsPins, ToolsProfile, ToolsWorkspace, Workspace,
+    Access, ApprovalVia, AuditSink, Browser, BrowserDriver, Command, CommandPath, Durability, Feature, Isolation, Llm,
+    NetRule, Policy, Secret, SecretSource, SecretUse, Tools, ToolsEscalation, ToolsPins, ToolsProfile, ToolsWorkspace,
+    Workspace,
 };
 use crate::units::{format_duration, format_size};
 
@@ -36,12 +36,7 @@ pub(super) fn limits(limits: &Limits) -> Map<String, Value> {
 }
 
 pub(super) fn workspace(workspace: &Workspace) -> Value {
-    let texts = |globs: &[crate::glob::Glob]| {
-        globs
-            .iter()
-            .map(crate::glob::Glob::text)
-            .collect::<Vec<_>>()
-    };
+    let texts = |globs: &[crate::glob::Glob]| globs.iter().map(crate::glob::Glob::text).collect::<Vec<_>>();
     let mut value = json!({
         "label": workspace.label,
         "path": workspace.path.to_string_lossy(),
@@ -66,11 +61,7 @@ pub(super) fn command(command: &Command) -> Value {
         CommandPath::File(path) => path.to_string_lossy().into_owned(),
         CommandPath::Lookup(name) => name.clone(),
     };
-    let env: Map<String, Value> = command
-        .env
-        .iter()
-        .map(|(name, value)| (name.clone(), json!(value)))
-        .collect();
+    let env: Map<String, Value> = command.env.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
     let mut value = json!({
         "name": command.name,
         "path": path,
@@ -118,14 +109,8 @@ pub(super) fn browser(browser: &Browser) -> Value {
 pub(super) fn llm(llm: &Llm) -> Value {
     match llm {
         Llm::Replay { file } => json!({ "provider": "replay", "file": file.to_string_lossy() }),
-        Llm::Endpoint {
-            provider,
-            base_url,
-            model,
-            secret,
-        } => {
-            let mut value =
-                json!({ "provider": provider.name(), "base_url": base_url, "model": model });
+        Llm::Endpoint { provider, base_url, model, secret } => {
+            let mut value = json!({ "provider": provider.name(), "base_url": base_url, "model": model });
             if let (Some(secret), Some(table)) = (secret, value.as_object_mut()) {
                 table.insert("secret".to_owned(), json!(secret));
             }
@@ -180,18 +165,12 @@ pub(super) fn audit(policy: &Policy) -> Map<String, Value> {
         table.insert("dir".to_owned(), json!(dir.to_string_lossy()));
     }
     if let Some(durability) = policy.audit.durability {
-        let word = if durability == Durability::Sync {
-            "sync"
-        } else {
-            "flush"
-        };
+        let word = if durability == Durability::Sync { "sync" } else { "flush" };
         table.insert("durability".to_owned(), json!(word));
     }
     match &policy.audit.sink {
         Some(AuditSink::Journald) => table.insert("sink".to_owned(), json!("journald")),
-        Some(AuditSink::Descriptor(number)) => {
-            table.insert("sink".to_owned(), json!(format!("fd:{number}")))
-        }
+        Some(AuditSink::Descriptor(number)) => table.insert("sink".to_owned(), json!(format!("fd:{number}"))),
         None => None,
     };
     table
@@ -217,11 +196,7 @@ pub(super) fn isolation(isolation: &Isolation) -> Map<String, Value> {
 }
 
 pub(super) fn tools(tools: &Tools) -> Value {
-    let pins: Map<String, Value> = tools
-        .sha256
-        .iter()
-        .map(|(name, hex)| (name.clone(), json!(hex)))
-        .collect();
+    let pins: Map<String, Value> = tools.sha256.iter().map(|(name, hex)| (name.clone(), json!(hex))).collect();
     let mut value = json!({
         "dir": tools.dir.to_string_lossy(),
         "max_module": format_size(tools.max_module_bytes),

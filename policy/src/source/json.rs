@@ -13,15 +13,9 @@ pub(super) fn read(text: &str, file: &str) -> Result<Node, SourceError> {
     let root: &RawValue = serde_json::from_str::<serde::de::IgnoredAny>(text)
         .and_then(|_| serde_json::from_str(text))
         .map_err(|error| {
-            let at = Position {
-                line: error.line().max(1),
-                column: error.column().max(1),
-            };
+            let at = Position { line: error.line().max(1), column: error.column().max(1) };
             let message = error.to_string();
-            let cut = message
-                .rfind(" at line ")
-                .and_then(|end| message.get(..end))
-                .unwrap_or(&message);
+            let cut = message.rfind(" at line ").and_then(|end| message.get(..end)).unwrap_or(&message);
             SourceError::new(file, at, cut)
         })?;
     source.node(root, 0)
@@ -37,10 +31,7 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn offset(&self, slice: &str) -> usize {
-        slice
-            .as_ptr()
-            .addr()
-            .saturating_sub(self.text.as_ptr().addr())
+        slice.as_ptr().addr().saturating_sub(self.text.as_ptr().addr())
     }
 
     fn wrong(&self, offset: usize, message: impl Into<String>) -> SourceError {
@@ -57,9 +48,7 @@ impl<'a> Source<'a> {
             Some(b'{') => self.table(slice, depth)?,
             Some(b'[') => {
                 let items: Vec<&'a RawValue> = self.decode(slice)?;
-                let nodes = items
-                    .into_iter()
-                    .map(|item| self.node(item, depth.saturating_add(1)));
+                let nodes = items.into_iter().map(|item| self.node(item, depth.saturating_add(1)));
                 Value::List(nodes.collect::<Result<_, _>>()?)
             }
             Some(b'"') => Value::Text(self.decode(slice)?),
@@ -71,17 +60,11 @@ impl<'a> Source<'a> {
                     Value::Float(self.decode(slice)?)
                 }
                 Err(_) => {
-                    return Err(self.wrong(
-                        start,
-                        "this number is too large; at most 9223372036854775807",
-                    ));
+                    return Err(self.wrong(start, "this number is too large; at most 9223372036854775807"));
                 }
             },
         };
-        Ok(Node {
-            at: Position::of_offset(self.text, start),
-            value,
-        })
+        Ok(Node { at: Position::of_offset(self.text, start), value })
     }
 
     fn table(&self, slice: &'a str, depth: usize) -> Result<Value, SourceError> {
@@ -91,27 +74,20 @@ impl<'a> Source<'a> {
         let mut from = self.offset(slice).saturating_add(1);
         for (key, raw) in pairs {
             let rest = self.text.get(from..).unwrap_or_default();
-            let blank = rest
-                .len()
-                .saturating_sub(rest.trim_start_matches([' ', '\t', '\n', '\r', ',']).len());
+            let blank = rest.len().saturating_sub(rest.trim_start_matches([' ', '\t', '\n', '\r', ',']).len());
             let key_offset = from.saturating_add(blank);
             if entries.iter().any(|entry| entry.key == key) {
                 return Err(self.wrong(key_offset, format!("duplicate key `{key}`")));
             }
             let node = self.node(raw, depth.saturating_add(1))?;
-            entries.push(Entry {
-                key,
-                at: Position::of_offset(self.text, key_offset),
-                node,
-            });
+            entries.push(Entry { key, at: Position::of_offset(self.text, key_offset), node });
             from = self.offset(raw.get()).saturating_add(raw.get().len());
         }
         Ok(Value::Table(entries))
     }
 
     fn decode<T: Deserialize<'a>>(&self, slice: &'a str) -> Result<T, SourceError> {
-        serde_json::from_str(slice)
-            .map_err(|error| self.wrong(self.offset(slice), error.to_string()))
+        serde_json::from_str(slice).map_err(|error| self.wrong(self.offset(slice), error.to_string()))
     }
 }
 

@@ -24,23 +24,11 @@ impl<'a> Table<'a> {
         keys: &'static [&'static str],
     ) -> Result<Table<'a>, SourceError> {
         let Value::Table(entries) = &node.value else {
-            let message = format!(
-                "expected {name} to be a table, found {}",
-                node.value.type_name()
-            );
+            let message = format!("expected {name} to be a table, found {}", node.value.type_name());
             return Err(SourceError::new(file, node.at, message));
         };
-        let table = Table {
-            file,
-            name,
-            at: node.at,
-            entries,
-            keys,
-        };
-        match entries
-            .iter()
-            .find(|entry| !keys.contains(&entry.key.as_str()))
-        {
+        let table = Table { file, name, at: node.at, entries, keys };
+        match entries.iter().find(|entry| !keys.contains(&entry.key.as_str())) {
             Some(entry) => Err(table.unknown(entry)),
             None => Ok(table),
         }
@@ -48,45 +36,23 @@ impl<'a> Table<'a> {
 
     fn unknown(&self, entry: &Entry) -> SourceError {
         let suggestion = nearest(&entry.key, self.keys);
-        let place = if self.name.is_empty() {
-            String::new()
-        } else {
-            format!(" in {}", self.name)
-        };
-        let shown: String = entry
-            .key
-            .chars()
-            .take(80)
-            .flat_map(char::escape_debug)
-            .collect();
+        let place = if self.name.is_empty() { String::new() } else { format!(" in {}", self.name) };
+        let shown: String = entry.key.chars().take(80).flat_map(char::escape_debug).collect();
         let message = match suggestion {
             Some(_) => format!("unknown key `{shown}`{place}"),
-            None => format!(
-                "unknown key `{shown}`{place}; valid keys are {}",
-                self.keys.join(", ")
-            ),
+            None => format!("unknown key `{shown}`{place}; valid keys are {}", self.keys.join(", ")),
         };
         SourceError::new(self.file, entry.at, message).suggesting(suggestion)
     }
 
     pub fn node(&self, key: &str) -> Option<&'a Node> {
-        debug_assert!(
-            self.keys.contains(&key),
-            "key `{key}` is read but not declared in {}",
-            self.name
-        );
-        self.entries
-            .iter()
-            .find(|entry| entry.key == key)
-            .map(|entry| &entry.node)
+        debug_assert!(self.keys.contains(&key), "key `{key}` is read but not declared in {}", self.name);
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 
     /// Where a key stands; the table's own place if it is not there.
     pub fn key_at(&self, key: &str) -> Position {
-        self.entries
-            .iter()
-            .find(|entry| entry.key == key)
-            .map_or(self.at, |entry| entry.at)
+        self.entries.iter().find(|entry| entry.key == key).map_or(self.at, |entry| entry.at)
     }
 
     pub fn has(&self, key: &str) -> bool {
@@ -100,19 +66,12 @@ impl<'a> Table<'a> {
     }
 
     pub fn missing(&self, key: &str) -> SourceError {
-        let place = if self.name.is_empty() {
-            String::new()
-        } else {
-            format!(" in {}", self.name)
-        };
+        let place = if self.name.is_empty() { String::new() } else { format!(" in {}", self.name) };
         SourceError::new(self.file, self.at, format!("missing key `{key}`{place}"))
     }
 
     fn mismatch(&self, key: &str, node: &Node, expected: &str) -> SourceError {
-        let message = format!(
-            "`{key}` must be {expected}, found {}",
-            node.value.type_name()
-        );
+        let message = format!("`{key}` must be {expected}, found {}", node.value.type_name());
         SourceError::new(self.file, node.at, message)
     }
 
@@ -149,10 +108,7 @@ impl<'a> Table<'a> {
 
     pub fn count(&self, key: &str) -> Result<Option<u64>, SourceError> {
         self.integer(key)?
-            .map(|value| {
-                u64::try_from(value)
-                    .map_err(|_| self.wrong(key, format!("`{key}` must not be negative")))
-            })
+            .map(|value| u64::try_from(value).map_err(|_| self.wrong(key, format!("`{key}` must not be negative"))))
             .transpose()
     }
 
@@ -163,9 +119,9 @@ impl<'a> Table<'a> {
         };
         match &node.value {
             Value::Int(_) => self.count(key),
-            Value::Text(text) => units::parse_size(text)
-                .map(Some)
-                .map_err(|error| self.wrong(key, format!("`{key}`: {error}"))),
+            Value::Text(text) => {
+                units::parse_size(text).map(Some).map_err(|error| self.wrong(key, format!("`{key}`: {error}")))
+            }
             _ => Err(self.mismatch(key, node, "a size such as \"256MiB\"")),
         }
     }
@@ -175,19 +131,15 @@ impl<'a> Table<'a> {
             return Ok(None);
         };
         match &node.value {
-            Value::Text(text) => units::parse_duration(text)
-                .map(Some)
-                .map_err(|error| self.wrong(key, format!("`{key}`: {error}"))),
+            Value::Text(text) => {
+                units::parse_duration(text).map(Some).map_err(|error| self.wrong(key, format!("`{key}`: {error}")))
+            }
             _ => Err(self.mismatch(key, node, "a duration such as \"10m\"")),
         }
     }
 
     /// A text that is one of a few words.
-    pub fn choice<T: Copy>(
-        &self,
-        key: &str,
-        words: &[(&'static str, T)],
-    ) -> Result<Option<T>, SourceError> {
+    pub fn choice<T: Copy>(&self, key: &str, words: &[(&'static str, T)]) -> Result<Option<T>, SourceError> {
         let Some(text) = self.text(key)? else {
             return Ok(None);
         };
@@ -204,10 +156,7 @@ impl<'a> Table<'a> {
     pub fn list(&self, key: &str) -> Result<&'a [Node], SourceError> {
         match self.node(key) {
             None => Ok(&[]),
-            Some(Node {
-                value: Value::List(items),
-                ..
-            }) => Ok(items),
+            Some(Node { value: Value::List(items), .. }) => Ok(items),
             Some(node) => Err(self.mismatch(key, node, "a list")),
         }
     }
@@ -224,11 +173,7 @@ impl<'a> Table<'a> {
     }
 
     pub fn plain_texts(&self, key: &str) -> Result<Vec<String>, SourceError> {
-        Ok(self
-            .texts(key)?
-            .into_iter()
-            .map(|(text, _)| text.to_owned())
-            .collect())
+        Ok(self.texts(key)?.into_iter().map(|(text, _)| text.to_owned()).collect())
     }
 
     /// A table whose keys are free and whose values are texts, in the order of the file.

@@ -14,21 +14,14 @@ pub(super) fn read(text: &str, file: &str) -> Result<Node, SourceError> {
         SourceError::new(file, Position::of_offset(text, offset), message)
     })?;
     let value = table(root.get_ref(), text, file)?;
-    Ok(Node {
-        at: Position::START,
-        value,
-    })
+    Ok(Node { at: Position::START, value })
 }
 
 fn table(table: &DeTable<'_>, text: &str, file: &str) -> Result<Value, SourceError> {
     let mut entries = Vec::with_capacity(table.len());
     for (key, value) in table {
         let at = Position::of_offset(text, key.span().start);
-        entries.push(Entry {
-            key: Cow::clone(key.get_ref()).into_owned(),
-            at,
-            node: node(value, text, file)?,
-        });
+        entries.push(Entry { key: Cow::clone(key.get_ref()).into_owned(), at, node: node(value, text, file)? });
     }
     // The parser keeps keys sorted by name; errors should come in the order of the file.
     entries.sort_by_key(|entry| entry.at);
@@ -49,20 +42,14 @@ fn node(spanned: &Spanned<DeValue<'_>>, text: &str, file: &str) -> Result<Node, 
                 _ => wrong("this is not a whole number"),
             })?)
         }
-        DeValue::Float(number) => Value::Float(
-            number
-                .as_str()
-                .parse()
-                .map_err(|_| wrong("this is not a number that can be held"))?,
-        ),
+        DeValue::Float(number) => {
+            Value::Float(number.as_str().parse().map_err(|_| wrong("this is not a number that can be held"))?)
+        }
         DeValue::Boolean(value) => Value::Bool(*value),
         DeValue::Datetime(moment) => Value::Moment(moment.to_string()),
-        DeValue::Array(items) => Value::List(
-            items
-                .iter()
-                .map(|item| node(item, text, file))
-                .collect::<Result<_, _>>()?,
-        ),
+        DeValue::Array(items) => {
+            Value::List(items.iter().map(|item| node(item, text, file)).collect::<Result<_, _>>()?)
+        }
         DeValue::Table(inner) => table(inner, text, file)?,
     };
     Ok(Node { at, value })

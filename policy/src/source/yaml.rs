@@ -16,20 +16,13 @@ const ALIASES_MAX: usize = 64;
 
 pub(super) fn read(text: &str, file: &str) -> Result<Node, SourceError> {
     // A file with nothing but comments is an empty table; the parser would call it an early end.
-    if text
-        .lines()
-        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
-    {
-        return Ok(Node {
-            at: Position::START,
-            value: Value::Table(Vec::new()),
-        });
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return Ok(Node { at: Position::START, value: Value::Table(Vec::new()) });
     }
-    let root: Spanned<Raw> =
-        serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
-            let at = error.location().map_or(Position::START, position);
-            SourceError::new(file, at, one_line(&error))
-        })?;
+    let root: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
+        let at = error.location().map_or(Position::START, position);
+        SourceError::new(file, at, one_line(&error))
+    })?;
     convert(root)
 }
 
@@ -57,20 +50,14 @@ fn one_line(error: &serde_saphyr::Error) -> String {
     if text.contains("budget breached: Documents") {
         return "a file holds one document; `---` starts a second".to_owned();
     }
-    let end = [" at line ", ", set DuplicateKeyPolicy"]
-        .iter()
-        .filter_map(|cut| text.rfind(cut))
-        .min();
+    let end = [" at line ", ", set DuplicateKeyPolicy"].iter().filter_map(|cut| text.rfind(cut)).min();
     let cut = end.and_then(|end| text.get(..end)).unwrap_or(text);
     cut.trim_end_matches([',', ':', ' ']).to_owned()
 }
 
 fn position(location: Location) -> Position {
     let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX).max(1);
-    Position {
-        line: number(location.line()),
-        column: number(location.column()),
-    }
+    Position { line: number(location.line()), column: number(location.column()) }
 }
 
 /// Any YAML value, before its places are turned into ours.
@@ -88,11 +75,7 @@ fn convert(spanned: Spanned<Raw>) -> Result<Node, SourceError> {
         Raw::Table(pairs) => {
             let mut entries = Vec::with_capacity(pairs.len());
             for (key, node) in pairs {
-                entries.push(Entry {
-                    at: position(key.referenced),
-                    key: key.value,
-                    node: convert(node)?,
-                });
+                entries.push(Entry { at: position(key.referenced), key: key.value, node: convert(node)? });
             }
             Value::Table(entries)
         }
@@ -132,8 +115,8 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 
     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Raw, E> {
-        let value = i64::try_from(value)
-            .map_err(|_| E::custom("this number is too large; at most 9223372036854775807"))?;
+        let value =
+            i64::try_from(value).map_err(|_| E::custom("this number is too large; at most 9223372036854775807"))?;
         Ok(Raw::Leaf(Value::Int(value)))
     }
 

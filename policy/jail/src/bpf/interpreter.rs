@@ -1,8 +1,6 @@
 //! Runs a program as the kernel would, so that the build can compare two compilers' programs.
 
-use super::{
-    AND, Instruction, JA, JEQ, JGE, JGT, JSET, LD, OFFSET_ARCH, OFFSET_ARGS, OFFSET_NUMBER, RET,
-};
+use super::{AND, Instruction, JA, JEQ, JGE, JGT, JSET, LD, OFFSET_ARCH, OFFSET_ARGS, OFFSET_NUMBER, RET};
 
 /// What the kernel hands to a filter.
 #[derive(Clone, Copy, Debug)]
@@ -20,11 +18,7 @@ impl Call {
             _ => {
                 let at = offset.checked_sub(OFFSET_ARGS)?;
                 let argument = self.args.get(at as usize / 8)?;
-                Some(if at % 8 == 4 {
-                    (argument >> 32) as u32
-                } else {
-                    *argument as u32
-                })
+                Some(if at % 8 == 4 { (argument >> 32) as u32 } else { *argument as u32 })
             }
         }
     }

@@ -80,15 +80,8 @@ pub fn unprivileged() -> bool {
 /// One system call; 0 or its errno.
 pub fn call(number: libc::c_long, args: [libc::c_long; 6]) -> i32 {
     // SAFETY: the tests pass numbers, null pointers or pointers to values that live through the call.
-    let answer =
-        unsafe { libc::syscall(number, args[0], args[1], args[2], args[3], args[4], args[5]) };
-    if answer >= 0 {
-        0
-    } else {
-        std::io::Error::last_os_error()
-            .raw_os_error()
-            .unwrap_or(254)
-    }
+    let answer = unsafe { libc::syscall(number, args[0], args[1], args[2], args[3], args[4], args[5]) };
+    if answer >= 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap_or(254) }
 }
 
 /// A call with fewer arguments, the rest zero.

@@ -11,15 +11,9 @@ use warden_jail::{GrantKind, Grants, Role, life, witness};
 pub const TESTS: &[crate::Test] = &[
     ("runner_refuses_the_kernels_back_doors", doors),
     ("runner_keeps_what_it_needs", needs),
-    (
-        "command_loses_listeners_and_metadata_by_path",
-        command_filter,
-    ),
+    ("command_loses_listeners_and_metadata_by_path", command_filter),
     ("command_cannot_signal_out_of_its_scope", scope),
-    (
-        "commands_run_in_their_workspace_and_not_beside_it",
-        programs,
-    ),
+    ("commands_run_in_their_workspace_and_not_beside_it", programs),
 ];
 
 const EPERM: Ended = Ended::Errno(libc::EPERM);
@@ -34,53 +28,28 @@ fn runner() -> bool {
 fn command(grants: &Grants<'_>) -> bool {
     let runner = life::lock_down(Role::CapProcRunner, grants);
     let keeper = Domain::scope_only(Role::CapProcRunner).and_then(Domain::enter);
-    unprivileged()
-        && reported(runner)
-        && reported(keeper)
-        && reported(life::lock_down_command(grants))
+    unprivileged() && reported(runner) && reported(keeper) && reported(life::lock_down_command(grants))
 }
 
 fn doors() {
     let acts: &[(&str, Ended, Act)] = &[
-        ("unix socket", EACCES, || {
-            call!(libc::SYS_socket, libc::AF_UNIX, libc::SOCK_STREAM)
-        }),
-        ("inet socket", EACCES, || {
-            call!(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM)
-        }),
-        ("packet socket", EACCES, || {
-            call!(libc::SYS_socket, libc::AF_PACKET, libc::SOCK_RAW)
-        }),
-        ("vsock", EACCES, || {
-            call!(libc::SYS_socket, libc::AF_VSOCK, libc::SOCK_STREAM)
-        }),
+        ("unix socket", EACCES, || call!(libc::SYS_socket, libc::AF_UNIX, libc::SOCK_STREAM)),
+        ("inet socket", EACCES, || call!(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM)),
+        ("packet socket", EACCES, || call!(libc::SYS_socket, libc::AF_PACKET, libc::SOCK_RAW)),
+        ("vsock", EACCES, || call!(libc::SYS_socket, libc::AF_VSOCK, libc::SOCK_STREAM)),
         ("datagram pair", EACCES, || pair(libc::SOCK_DGRAM)),
-        ("raw pair, which is a datagram pair", EACCES, || {
-            pair(libc::SOCK_RAW)
-        }),
+        ("raw pair, which is a datagram pair", EACCES, || pair(libc::SOCK_RAW)),
         ("mount", EPERM, || call!(libc::SYS_mount)),
         ("new mount interface", EPERM, || call!(libc::SYS_fsopen)),
         ("chroot", EPERM, || call!(libc::SYS_chroot, c"/".as_ptr())),
-        ("unshare", EPERM, || {
-            call!(libc::SYS_unshare, libc::CLONE_NEWUSER)
-        }),
+        ("unshare", EPERM, || call!(libc::SYS_unshare, libc::CLONE_NEWUSER)),
         ("setns", EPERM, || call!(libc::SYS_setns, -1, 0)),
-        ("clone into a user namespace", EPERM, || {
-            call!(libc::SYS_clone, libc::CLONE_NEWUSER | libc::SIGCHLD)
-        }),
-        ("clone into a pid namespace", EPERM, || {
-            call!(libc::SYS_clone, libc::CLONE_NEWPID | libc::SIGCHLD)
-        }),
+        ("clone into a user namespace", EPERM, || call!(libc::SYS_clone, libc::CLONE_NEWUSER | libc::SIGCHLD)),
+        ("clone into a pid namespace", EPERM, || call!(libc::SYS_clone, libc::CLONE_NEWPID | libc::SIGCHLD)),
         ("clone3", ENOSYS, || call!(libc::SYS_clone3, 0, 0)),
-        ("ptrace", EPERM, || {
-            call!(libc::SYS_ptrace, libc::PTRACE_ATTACH, 1)
-        }),
-        ("another's memory", EPERM, || {
-            call!(libc::SYS_process_vm_writev, 1)
-        }),
-        ("another's descriptor", EPERM, || {
-            call!(libc::SYS_pidfd_getfd, 0, 0)
-        }),
+        ("ptrace", EPERM, || call!(libc::SYS_ptrace, libc::PTRACE_ATTACH, 1)),
+        ("another's memory", EPERM, || call!(libc::SYS_process_vm_writev, 1)),
+        ("another's descriptor", EPERM, || call!(libc::SYS_pidfd_getfd, 0, 0)),
         ("keyrings", EPERM, || call!(libc::SYS_keyctl, 0, -4)),
         ("io_uring", ENOSYS, || call!(libc::SYS_io_uring_setup, 1)),
         ("bpf", EPERM, || call!(libc::SYS_bpf)),
@@ -88,63 +57,28 @@ fn doors() {
         ("userfaultfd", EPERM, || call!(libc::SYS_userfaultfd, 0)),
         ("fanotify", EPERM, || call!(libc::SYS_fanotify_init, 0)),
         ("inotify", ENOSYS, || call!(libc::SYS_inotify_init1, 0)),
-        ("shared memory", EPERM, || {
-            call!(libc::SYS_shmget, 0, 4096, 0o600)
-        }),
+        ("shared memory", EPERM, || call!(libc::SYS_shmget, 0, 4096, 0o600)),
         ("message queue", EPERM, || call!(libc::SYS_msgget, 0, 0o600)),
         ("semaphores", EPERM, || call!(libc::SYS_semget, 0, 1, 0o600)),
-        ("posix queue", EPERM, || {
-            call!(libc::SYS_mq_open, c"/q".as_ptr())
-        }),
-        ("typing into a terminal", EPERM, || {
-            call!(libc::SYS_ioctl, 0, libc::TIOCSTI)
-        }),
-        ("the same with high bits set", EPERM, || {
-            call!(libc::SYS_ioctl, 0, libc::TIOCSTI | 1 << 32)
-        }),
-        ("the console's paste", EPERM, || {
-            call!(libc::SYS_ioctl, 0, libc::TIOCLINUX)
-        }),
-        ("limits of the parent", EPERM, || {
-            call!(libc::SYS_prlimit64, parent(), libc::RLIMIT_FSIZE)
-        }),
-        ("affinity of the parent", EPERM, || {
-            call!(libc::SYS_sched_setaffinity, parent())
-        }),
-        ("priority of the parent", EPERM, || {
-            call!(libc::SYS_setpriority, libc::PRIO_PROCESS, parent(), 5)
-        }),
-        ("priority of the user", EPERM, || {
-            call!(libc::SYS_setpriority, libc::PRIO_USER, 0, 5)
-        }),
+        ("posix queue", EPERM, || call!(libc::SYS_mq_open, c"/q".as_ptr())),
+        ("typing into a terminal", EPERM, || call!(libc::SYS_ioctl, 0, libc::TIOCSTI)),
+        ("the same with high bits set", EPERM, || call!(libc::SYS_ioctl, 0, libc::TIOCSTI | 1 << 32)),
+        ("the console's paste", EPERM, || call!(libc::SYS_ioctl, 0, libc::TIOCLINUX)),
+        ("limits of the parent", EPERM, || call!(libc::SYS_prlimit64, parent(), libc::RLIMIT_FSIZE)),
+        ("affinity of the parent", EPERM, || call!(libc::SYS_sched_setaffinity, parent())),
+        ("priority of the parent", EPERM, || call!(libc::SYS_setpriority, libc::PRIO_PROCESS, parent(), 5)),
+        ("priority of the user", EPERM, || call!(libc::SYS_setpriority, libc::PRIO_USER, 0, 5)),
         ("handles", EPERM, || call!(libc::SYS_name_to_handle_at)),
-        ("odd personality", EPERM, || {
-            call!(libc::SYS_personality, 0x0040_0000)
-        }),
-        ("a file outside", EACCES, || {
-            call!(
-                libc::SYS_openat,
-                libc::AT_FDCWD,
-                c"/etc/shadow".as_ptr(),
-                libc::O_RDONLY
-            )
-        }),
-        ("a call that never was", Ended::Killed, || {
-            call!(libc::SYS_vserver)
-        }),
+        ("odd personality", EPERM, || call!(libc::SYS_personality, 0x0040_0000)),
+        ("a file outside", EACCES, || call!(libc::SYS_openat, libc::AT_FDCWD, c"/etc/shadow".as_ptr(), libc::O_RDONLY)),
+        ("a call that never was", Ended::Killed, || call!(libc::SYS_vserver)),
     ];
     table("cap-proc-runner", runner, acts);
 }
 
 fn pair(kind: i32) -> i32 {
     let mut ends = [0i32; 2];
-    call!(
-        libc::SYS_socketpair,
-        libc::AF_UNIX,
-        kind | libc::SOCK_CLOEXEC,
-        0,
-        ends.as_mut_ptr()
-    )
+    call!(libc::SYS_socketpair, libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr())
 }
 
 fn parent() -> i32 {
@@ -162,55 +96,30 @@ fn needs() {
             i32::from(crate::child::ended(child) != Ended::Worked)
         }),
         ("a thread", Ended::Worked, || {
-            std::thread::Builder::new()
-                .spawn(|| ())
-                .map_or(1, |thread| i32::from(thread.join().is_err()))
+            std::thread::Builder::new().spawn(|| ()).map_or(1, |thread| i32::from(thread.join().is_err()))
         }),
         ("stream pair", Ended::Worked, || pair(libc::SOCK_STREAM)),
         ("packet pair", Ended::Worked, || pair(libc::SOCK_SEQPACKET)),
         ("own limits", Ended::Worked, || {
             let mut found = [0u64; 2];
-            call!(
-                libc::SYS_prlimit64,
-                0,
-                libc::RLIMIT_NOFILE,
-                0,
-                found.as_mut_ptr()
-            )
+            call!(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, 0, found.as_mut_ptr())
         }),
-        ("own priority", Ended::Worked, || {
-            call!(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, 1)
-        }),
+        ("own priority", Ended::Worked, || call!(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, 1)),
         ("own affinity", Ended::Worked, || {
             let mask = [1u64];
             call!(libc::SYS_sched_setaffinity, 0, 8, mask.as_ptr())
         }),
-        ("asking for the personality", Ended::Worked, || {
-            call!(libc::SYS_personality, 0xffff_ffffu32)
-        }),
+        ("asking for the personality", Ended::Worked, || call!(libc::SYS_personality, 0xffff_ffffu32)),
         ("a system file", Ended::Worked, || {
-            call!(
-                libc::SYS_openat,
-                libc::AT_FDCWD,
-                c"/usr/bin/env".as_ptr(),
-                libc::O_RDONLY
-            )
+            call!(libc::SYS_openat, libc::AT_FDCWD, c"/usr/bin/env".as_ptr(), libc::O_RDONLY)
         }),
-        (
-            "a filter with a listener",
-            Ended::Errno(libc::EFAULT),
-            || call!(libc::SYS_seccomp, 1, 8, 0),
-        ),
+        ("a filter with a listener", Ended::Errno(libc::EFAULT), || call!(libc::SYS_seccomp, 1, 8, 0)),
         ("its children", Ended::Worked, || {
             let own = std::process::id();
             i32::from(std::fs::read(format!("/proc/{own}/task/{own}/children")).is_err())
         }),
         ("a nested domain", Ended::Worked, || {
-            i32::from(
-                Domain::scope_only(Role::CapProcRunner)
-                    .and_then(Domain::enter)
-                    .is_err(),
-            )
+            i32::from(Domain::scope_only(Role::CapProcRunner).and_then(Domain::enter).is_err())
         }),
     ];
     table("cap-proc-runner", runner, acts);
@@ -219,56 +128,21 @@ fn needs() {
 fn command_filter() {
     let directory = tempfile::tempdir().expect("a directory for the test");
     let workspace: OwnedFd = std::fs::File::open(directory.path()).expect("opens").into();
-    let path = CString::new(
-        directory
-            .path()
-            .join("f")
-            .into_os_string()
-            .into_encoded_bytes(),
-    )
-    .expect("no NUL");
+    let path = CString::new(directory.path().join("f").into_os_string().into_encoded_bytes()).expect("no NUL");
     std::fs::write(directory.path().join("f"), b"x").expect("writes");
     let tries = |act: &dyn Fn() -> i32| {
         let grants = Grants::none().with(GrantKind::WorkspaceReadWrite, workspace.as_fd());
         attempt(|| command(&grants), act)
     };
     let at = libc::AT_FDCWD;
+    assert_eq!(tries(&|| call!(libc::SYS_seccomp, 1, 8, 0)), EPERM, "a listener");
+    assert_eq!(tries(&|| call!(libc::SYS_seccomp, 1, 0, 0)), Ended::Errno(libc::EFAULT), "a plain filter");
+    assert_eq!(tries(&|| call!(libc::SYS_chmod, path.as_ptr(), 0o600)), EPERM);
+    assert_eq!(tries(&|| call!(libc::SYS_fchmodat, at, path.as_ptr(), 0o600)), EPERM);
+    assert_eq!(tries(&|| call!(452, at, path.as_ptr(), 0o600, 0)), EPERM, "fchmodat2");
+    assert_eq!(tries(&|| call!(libc::SYS_utimensat, at, path.as_ptr(), 0, 0)), EPERM);
     assert_eq!(
-        tries(&|| call!(libc::SYS_seccomp, 1, 8, 0)),
-        EPERM,
-        "a listener"
-    );
-    assert_eq!(
-        tries(&|| call!(libc::SYS_seccomp, 1, 0, 0)),
-        Ended::Errno(libc::EFAULT),
-        "a plain filter"
-    );
-    assert_eq!(
-        tries(&|| call!(libc::SYS_chmod, path.as_ptr(), 0o600)),
-        EPERM
-    );
-    assert_eq!(
-        tries(&|| call!(libc::SYS_fchmodat, at, path.as_ptr(), 0o600)),
-        EPERM
-    );
-    assert_eq!(
-        tries(&|| call!(452, at, path.as_ptr(), 0o600, 0)),
-        EPERM,
-        "fchmodat2"
-    );
-    assert_eq!(
-        tries(&|| call!(libc::SYS_utimensat, at, path.as_ptr(), 0, 0)),
-        EPERM
-    );
-    assert_eq!(
-        tries(&|| call!(
-            libc::SYS_setxattr,
-            path.as_ptr(),
-            c"user.x".as_ptr(),
-            0,
-            0,
-            0
-        )),
+        tries(&|| call!(libc::SYS_setxattr, path.as_ptr(), c"user.x".as_ptr(), 0, 0, 0)),
         Ended::Errno(libc::EOPNOTSUPP)
     );
     let by_descriptor = tries(&|| {
@@ -276,40 +150,16 @@ fn command_filter() {
         let file = unsafe { libc::open(path.as_ptr(), libc::O_RDWR) };
         call!(libc::SYS_fchmod, file, 0o600) | call!(libc::SYS_utimensat, file, 0, 0, 0)
     });
-    assert_eq!(
-        by_descriptor,
-        Ended::Worked,
-        "control: mode and times of an open file"
-    );
+    assert_eq!(by_descriptor, Ended::Worked, "control: mode and times of an open file");
 }
 
 fn scope() {
     let none = Grants::none();
-    assert_eq!(
-        attempt(|| command(&none), || call!(libc::SYS_kill, parent(), 0)),
-        EPERM
-    );
-    assert_eq!(
-        attempt(|| true, || call!(libc::SYS_kill, parent(), 0)),
-        Ended::Worked,
-        "control"
-    );
-    assert_eq!(
-        attempt(
-            || command(&none),
-            || call!(libc::SYS_kill, std::process::id(), 0)
-        ),
-        Ended::Worked
-    );
-    assert_eq!(
-        attempt(|| command(&none), || i32::from(!witness::scope_in_force())),
-        Ended::Worked
-    );
-    assert_eq!(
-        attempt(|| true, || i32::from(witness::scope_in_force())),
-        Ended::Worked,
-        "no scope, no proof"
-    );
+    assert_eq!(attempt(|| command(&none), || call!(libc::SYS_kill, parent(), 0)), EPERM);
+    assert_eq!(attempt(|| true, || call!(libc::SYS_kill, parent(), 0)), Ended::Worked, "control");
+    assert_eq!(attempt(|| command(&none), || call!(libc::SYS_kill, std::process::id(), 0)), Ended::Worked);
+    assert_eq!(attempt(|| command(&none), || i32::from(!witness::scope_in_force())), Ended::Worked);
+    assert_eq!(attempt(|| true, || i32::from(witness::scope_in_force())), Ended::Worked, "no scope, no proof");
 }
 
 /// Runs a shell line in the command's jail.
@@ -323,21 +173,10 @@ fn shell(workspace: &Path, line: &str) -> Ended {
         std::env::set_current_dir(workspace).is_ok() && command(&grants)
     };
     attempt(jail, || {
-        let arguments = [
-            c"sh".as_ptr(),
-            c"-c".as_ptr(),
-            line.as_ptr(),
-            std::ptr::null(),
-        ];
+        let arguments = [c"sh".as_ptr(), c"-c".as_ptr(), line.as_ptr(), std::ptr::null()];
         let environment = [c"PATH=/usr/bin:/bin".as_ptr(), std::ptr::null()];
         // SAFETY: both arrays are null-terminated and live through the call, which returns only on an error.
-        unsafe {
-            libc::execve(
-                c"/bin/sh".as_ptr(),
-                arguments.as_ptr(),
-                environment.as_ptr(),
-            )
-        };
+        unsafe { libc::execve(c"/bin/sh".as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
         254
     })
 }
@@ -347,31 +186,12 @@ fn programs() {
     let work = directory.path().join("work");
     std::fs::create_dir(&work).expect("makes a directory");
     std::fs::write(directory.path().join("beside"), b"secret").expect("writes");
-    assert_eq!(
-        shell(
-            &work,
-            "echo made > file && grep -q made file && ls -l /usr > list"
-        ),
-        Ended::Worked
-    );
+    assert_eq!(shell(&work, "echo made > file && grep -q made file && ls -l /usr > list"), Ended::Worked);
     assert_eq!(shell(&work, "cat ../beside 2>/dev/null"), Ended::Errno(1));
     assert_eq!(shell(&work, "echo x > ../new 2>/dev/null"), Ended::Errno(2));
     assert_eq!(shell(&work, "cat /etc/shadow 2>/dev/null"), Ended::Errno(1));
     assert_eq!(shell(&work, "ls / >/dev/null 2>&1"), Ended::Errno(2));
-    assert_eq!(
-        shell(&work, "(echo a; echo b) | sort -r | head -1 | grep -q b"),
-        Ended::Worked
-    );
-    assert_eq!(
-        shell(
-            &work,
-            "touch file && cp file copy && mv copy moved && rm moved"
-        ),
-        Ended::Worked
-    );
-    assert_eq!(
-        shell(&work, "cp /bin/true ./own && ./own"),
-        Ended::Worked,
-        "exec_workspace"
-    );
+    assert_eq!(shell(&work, "(echo a; echo b) | sort -r | head -1 | grep -q b"), Ended::Worked);
+    assert_eq!(shell(&work, "touch file && cp file copy && mv copy moved && rm moved"), Ended::Worked);
+    assert_eq!(shell(&work, "cp /bin/true ./own && ./own"), Ended::Worked, "exec_workspace");
 }

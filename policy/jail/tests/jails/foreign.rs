@@ -21,19 +21,11 @@ fn x32() -> i32 {
 fn foreign() {
     let free = attempt(|| true, i386);
     if free != Ended::Worked {
-        println!(
-            "note: this kernel runs no i386 calls ({free:?}); the probe proves only that they do not work"
-        );
+        println!("note: this kernel runs no i386 calls ({free:?}); the probe proves only that they do not work");
     }
     let x32_free = attempt(|| true, x32);
-    assert!(
-        matches!(x32_free, Ended::Worked | Ended::Errno(libc::ENOSYS)),
-        "{x32_free:?}"
-    );
-    for role in Role::ALL
-        .into_iter()
-        .filter(|role| seccomp::beneath(*role).is_none())
-    {
+    assert!(matches!(x32_free, Ended::Worked | Ended::Errno(libc::ENOSYS)), "{x32_free:?}");
+    for role in Role::ALL.into_iter().filter(|role| seccomp::beneath(*role).is_none()) {
         let jail = || unprivileged() && reported(life::lock_down(role, &Grants::none()));
         let native = attempt(jail, || call(libc::SYS_getpid, [0; 6]));
         assert_eq!(native, Ended::Worked, "{role}: getpid of x86-64");

@@ -22,11 +22,7 @@ fn whole() {
         || true,
         || {
             let privileges = Privileges {
-                limits: Limits {
-                    open_files: Some(64),
-                    data_bytes: Some(64 << 20),
-                    ..Limits::default()
-                },
+                limits: Limits { open_files: Some(64), data_bytes: Some(64 << 20), ..Limits::default() },
                 parent: Some(parent),
                 keep: Some(vec![0, 1, 2]),
                 user: nix::unistd::geteuid().is_root().then_some((65534, 65534)),
@@ -38,9 +34,8 @@ fn whole() {
             match life {
                 Ok(life) => {
                     let isolation = life.isolation().clone();
-                    let right = isolation.no_new_privs
-                        && isolation.seccomp_filters == 1
-                        && isolation.degraded.is_empty();
+                    let right =
+                        isolation.no_new_privs && isolation.seccomp_filters == 1 && isolation.degraded.is_empty();
                     life.serve(|link, state| i32::from(!(right && link == 2 && state == 3)))
                 }
                 Err(error) => {
@@ -60,8 +55,7 @@ fn other_user() {
     }
     let before = attempt(|| true, || i32::from(std::fs::read("/etc/shadow").is_err()));
     assert_eq!(before, Ended::Worked, "control: root reads the file");
-    let jail =
-        || reported(process::become_user(65534, 65534)) && reported(process::drop_capabilities());
+    let jail = || reported(process::become_user(65534, 65534)) && reported(process::drop_capabilities());
     let after = attempt(jail, || {
         let shadow = std::fs::read("/etc/shadow").is_err();
         let root = nix::unistd::setuid(nix::unistd::Uid::from_raw(0)).is_err();
@@ -92,25 +86,13 @@ fn sweep() {
 
 fn orphan() {
     let own = std::process::id() as i32;
-    assert_eq!(
-        attempt(|| true, || i32::from(process::death_signal(own).is_err())),
-        Ended::Worked
-    );
-    assert_eq!(
-        attempt(
-            || true,
-            || i32::from(process::death_signal(own + 1).is_err())
-        ),
-        Ended::Errno(1)
-    );
+    assert_eq!(attempt(|| true, || i32::from(process::death_signal(own).is_err())), Ended::Worked);
+    assert_eq!(attempt(|| true, || i32::from(process::death_signal(own + 1).is_err())), Ended::Errno(1));
 }
 
 fn limits() {
     let jail = || {
-        let limits = Limits {
-            file_size_bytes: Some(10),
-            ..Limits::default()
-        };
+        let limits = Limits { file_size_bytes: Some(10), ..Limits::default() };
         reported(process::drop_capabilities()) && reported(limits.apply())
     };
     let raised = attempt(jail, || {
@@ -136,9 +118,6 @@ fn probes() {
 }
 
 fn addition() {
-    let refused = attempt(
-        || true,
-        || i32::from(warden_jail::life::lock_down(Role::Worker, &Grants::none()).is_err()),
-    );
+    let refused = attempt(|| true, || i32::from(warden_jail::life::lock_down(Role::Worker, &Grants::none()).is_err()));
     assert_eq!(refused, Ended::Errno(1));
 }

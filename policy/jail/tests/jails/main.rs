@@ -17,10 +17,7 @@ mod workers;
 type Test = (&'static str, fn());
 
 fn main() {
-    let wanted: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with('-'))
-        .collect();
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let groups: [&[Test]; 8] = [
         allowlists::TESTS,
         commands::TESTS,

@@ -14,15 +14,12 @@ pub const TESTS: &[crate::Test] = &[
 ];
 
 fn folder(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
 }
 
 fn whys() {
     for role in Role::ALL {
-        let text = std::fs::read_to_string(folder("seccomp").join(format!("{role}.x86_64.json")))
-            .expect("a rule file");
+        let text = std::fs::read_to_string(folder("seccomp").join(format!("{role}.x86_64.json"))).expect("a rule file");
         let file: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(file["role"], role.name());
         let mut rules = 0;
@@ -34,20 +31,11 @@ fn whys() {
             }
         }
         assert!(rules > 3, "{role} has hardly a rule");
-        let text = std::fs::read_to_string(folder("landlock").join(format!("{role}.toml")))
-            .expect("a rule file");
+        let text = std::fs::read_to_string(folder("landlock").join(format!("{role}.toml"))).expect("a rule file");
         let file: toml::Table = text.parse().expect("TOML");
         for list in ["descriptor", "path", "below"] {
-            for rule in file
-                .get(list)
-                .and_then(|list| list.as_array())
-                .into_iter()
-                .flatten()
-            {
-                let why = rule
-                    .get("why")
-                    .and_then(|why| why.as_str())
-                    .unwrap_or_default();
+            for rule in file.get(list).and_then(|list| list.as_array()).into_iter().flatten() {
+                let why = rule.get("why").and_then(|why| why.as_str()).unwrap_or_default();
                 assert!(why.trim().len() > 2, "{role}: {rule} has no why");
             }
         }
@@ -59,13 +47,7 @@ fn hash() {
     for (name, suffix) in [("seccomp", ".x86_64.json"), ("landlock", ".toml")] {
         let mut names: Vec<String> = std::fs::read_dir(folder(name))
             .expect("a folder")
-            .map(|entry| {
-                entry
-                    .expect("an entry")
-                    .file_name()
-                    .into_string()
-                    .expect("a plain name")
-            })
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"))
             .filter(|file| file.ends_with(suffix))
             .collect();
         names.sort();

@@ -3,8 +3,7 @@
 use crate::call;
 use crate::child::{self, Ended, ended, reported, unprivileged};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
 };
 use std::ffi::CString;
 use std::io::{IoSlice, IoSliceMut};
@@ -28,20 +27,14 @@ pub const TESTS: &[crate::Test] = &[
 fn start(act: fn() -> i32) -> (i32, Listener) {
     launch(act, || {
         let listener = notify::install().ok()?;
-        Some((
-            listener,
-            Box::new(|| reported(life::lock_down_command(&Grants::none()))),
-        ))
+        Some((listener, Box::new(|| reported(life::lock_down_command(&Grants::none())))))
     })
 }
 
 /// What a child does after its listener is on its way.
 type Lock<'a> = Box<dyn FnOnce() -> bool + 'a>;
 
-fn launch<'a>(
-    act: impl FnOnce() -> i32,
-    listen: impl FnOnce() -> Option<(Listener, Lock<'a>)>,
-) -> (i32, Listener) {
+fn launch<'a>(act: impl FnOnce() -> i32, listen: impl FnOnce() -> Option<(Listener, Lock<'a>)>) -> (i32, Listener) {
     launch_in(&Grants::none(), act, listen)
 }
 
@@ -50,38 +43,21 @@ fn launch_in<'a>(
     act: impl FnOnce() -> i32,
     listen: impl FnOnce() -> Option<(Listener, Lock<'a>)>,
 ) -> (i32, Listener) {
-    let (ours, theirs) = socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
-    .expect("a pair");
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).expect("a pair");
     // SAFETY: this program has one thread.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         // SAFETY: sets a timer of this child.
         unsafe { libc::alarm(60) };
         let jailed = unprivileged() && reported(life::lock_down(Role::CapProcRunner, runner));
-        let Some((listener, lock)) = listen() else {
-            child::exit(255)
-        };
+        let Some((listener, lock)) = listen() else { child::exit(255) };
         let listener = OwnedFd::from(listener);
         let rights = [listener.as_raw_fd()];
         let message = [ControlMessage::ScmRights(&rights)];
-        let sent = sendmsg::<()>(
-            theirs.as_raw_fd(),
-            &[IoSlice::new(b"L")],
-            &message,
-            MsgFlags::empty(),
-            None,
-        );
+        let sent = sendmsg::<()>(theirs.as_raw_fd(), &[IoSlice::new(b"L")], &message, MsgFlags::empty(), None);
         drop(listener);
-        child::exit(if jailed && sent.is_ok() && lock() {
-            act()
-        } else {
-            255
-        });
+        child::exit(if jailed && sent.is_ok() && lock() { act() } else { 255 });
     }
     drop(theirs);
     (pid, Listener::from(receive(ours.as_raw_fd())))
@@ -112,11 +88,7 @@ fn start_in(workspace: &Path, act: impl FnOnce() -> i32) -> (i32, Listener, Owne
 /// Answers as a keeper until the last process is gone; returns how the first one ended.
 fn keep(pid: i32, listener: &Listener, writable: &OwnedFd) -> Ended {
     loop {
-        let mut wait = libc::pollfd {
-            fd: listener.as_fd().as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut wait = libc::pollfd { fd: listener.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: polls one descriptor; the struct lives through the call.
         let ready = unsafe { libc::poll(&raw mut wait, 1, 60_000) };
         assert_eq!(ready, 1, "the command hangs");
@@ -138,13 +110,7 @@ fn receive(link: RawFd) -> OwnedFd {
     let mut byte = [0u8; 1];
     let mut space = nix::cmsg_space!([RawFd; 1]);
     let mut parts = [IoSliceMut::new(&mut byte)];
-    let message = recvmsg::<()>(
-        link,
-        &mut parts,
-        Some(&mut space),
-        MsgFlags::MSG_CMSG_CLOEXEC,
-    )
-    .expect("a message");
+    let message = recvmsg::<()>(link, &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).expect("a message");
     for control in message.cmsgs().expect("control messages") {
         if let ControlMessageOwned::ScmRights(descriptors) = control {
             // SAFETY: the kernel has just made this descriptor for us.
@@ -161,9 +127,7 @@ fn forks() -> i32 {
     match pid {
         0 => child::exit(0),
         1.. => i32::from(ended(pid) != Ended::Worked),
-        _ => std::io::Error::last_os_error()
-            .raw_os_error()
-            .unwrap_or(254),
+        _ => std::io::Error::last_os_error().raw_os_error().unwrap_or(254),
     }
 }
 
@@ -187,22 +151,15 @@ fn refused() {
 }
 
 fn threads() {
-    let (pid, _listener) = start(|| {
-        std::thread::Builder::new()
-            .spawn(|| ())
-            .map_or(1, |thread| i32::from(thread.join().is_err()))
-    });
+    let (pid, _listener) =
+        start(|| std::thread::Builder::new().spawn(|| ()).map_or(1, |thread| i32::from(thread.join().is_err())));
     assert_eq!(ended(pid), Ended::Worked);
 }
 
 fn hangup() {
     let (pid, listener) = start(|| 0);
     assert_eq!(ended(pid), Ended::Worked);
-    let mut wait = libc::pollfd {
-        fd: listener.as_fd().as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
+    let mut wait = libc::pollfd { fd: listener.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: polls one descriptor; the struct lives through the call.
     let ready = unsafe { libc::poll(&raw mut wait, 1, 5000) };
     assert_eq!(ready, 1);
@@ -221,8 +178,7 @@ impl Tree {
         std::fs::create_dir(tree.path("work")).expect("makes a directory");
         for name in ["work/inside", "beside"] {
             std::fs::write(tree.path(name), b"x").expect("writes");
-            std::fs::set_permissions(tree.path(name), std::fs::Permissions::from_mode(0o600))
-                .expect("sets a mode");
+            std::fs::set_permissions(tree.path(name), std::fs::Permissions::from_mode(0o600)).expect("sets a mode");
         }
         std::os::unix::fs::symlink("../beside", tree.path("work/link")).expect("links");
         tree
@@ -233,11 +189,7 @@ impl Tree {
     }
 
     fn mode(&self, name: &str) -> u32 {
-        std::fs::metadata(self.path(name))
-            .expect("is there")
-            .permissions()
-            .mode()
-            & 0o7777
+        std::fs::metadata(self.path(name)).expect("is there").permissions().mode() & 0o7777
     }
 
     fn absolute(&self, name: &str) -> CString {
@@ -254,109 +206,53 @@ impl Tree {
 fn changes() {
     let tree = Tree::new();
     let refused = Ended::Errno(libc::EPERM);
-    assert_eq!(
-        tree.tries(|| call!(libc::SYS_chmod, c"inside".as_ptr(), 0o640)),
-        Ended::Worked
-    );
+    assert_eq!(tree.tries(|| call!(libc::SYS_chmod, c"inside".as_ptr(), 0o640)), Ended::Worked);
     assert_eq!(tree.mode("work/inside"), 0o640);
     let absolute = tree.absolute("work/inside");
     let at = libc::AT_FDCWD;
-    assert_eq!(
-        tree.tries(|| call!(libc::SYS_fchmodat, at, absolute.as_ptr(), 0o700)),
-        Ended::Worked
-    );
+    assert_eq!(tree.tries(|| call!(libc::SYS_fchmodat, at, absolute.as_ptr(), 0o700)), Ended::Worked);
     assert_eq!(tree.mode("work/inside"), 0o700);
     let outside = tree.absolute("beside");
-    assert_eq!(
-        tree.tries(|| call!(libc::SYS_chmod, outside.as_ptr(), 0o666)),
-        refused
-    );
-    assert_eq!(
-        tree.tries(|| call!(libc::SYS_chmod, c"../beside".as_ptr(), 0o666)),
-        refused
-    );
-    assert_eq!(
-        tree.tries(|| call!(libc::SYS_chmod, c"link".as_ptr(), 0o666)),
-        refused,
-        "a link that leads out"
-    );
-    assert_eq!(
-        tree.tries(|| call!(452, at, outside.as_ptr(), 0o666, 0)),
-        refused,
-        "fchmodat2"
-    );
+    assert_eq!(tree.tries(|| call!(libc::SYS_chmod, outside.as_ptr(), 0o666)), refused);
+    assert_eq!(tree.tries(|| call!(libc::SYS_chmod, c"../beside".as_ptr(), 0o666)), refused);
+    assert_eq!(tree.tries(|| call!(libc::SYS_chmod, c"link".as_ptr(), 0o666)), refused, "a link that leads out");
+    assert_eq!(tree.tries(|| call!(452, at, outside.as_ptr(), 0o666, 0)), refused, "fchmodat2");
     assert_eq!(
         tree.tries(|| call!(libc::SYS_chmod, c"/proc/self/cwd/inside".as_ptr(), 0o666)),
         Ended::Errno(libc::ELOOP)
     );
     assert_eq!(tree.mode("beside"), 0o600, "nothing outside was changed");
     assert_eq!(tree.mode("work/inside"), 0o700);
-    assert_eq!(
-        tree.tries(|| call!(libc::SYS_chmod, 8, 0o666)),
-        Ended::Errno(libc::EFAULT),
-        "a path that is no memory"
-    );
-    assert_eq!(
-        tree.tries(|| call!(libc::SYS_chmod, c"gone".as_ptr(), 0o666)),
-        Ended::Errno(libc::ENOENT)
-    );
+    assert_eq!(tree.tries(|| call!(libc::SYS_chmod, 8, 0o666)), Ended::Errno(libc::EFAULT), "a path that is no memory");
+    assert_eq!(tree.tries(|| call!(libc::SYS_chmod, c"gone".as_ptr(), 0o666)), Ended::Errno(libc::ENOENT));
     let by_descriptor = |name: &CString| {
         // SAFETY: opens a C string; the descriptor lives until the child ends.
         let opened = unsafe { libc::open(name.as_ptr(), libc::O_PATH) };
         let entry = CString::new(format!("/proc/self/fd/{opened}")).expect("no NUL");
         call!(libc::SYS_chmod, entry.as_ptr(), 0o644)
     };
-    assert_eq!(
-        tree.tries(|| by_descriptor(&absolute)),
-        Ended::Worked,
-        "the command's descriptor, not the keeper's"
-    );
+    assert_eq!(tree.tries(|| by_descriptor(&absolute)), Ended::Worked, "the command's descriptor, not the keeper's");
     assert_eq!(tree.mode("work/inside"), 0o644);
     assert_eq!(tree.tries(|| by_descriptor(&outside)), refused);
     let times = [1_000i64, 0, 2_000, 0];
-    let touch = |path: &CString, flags: i32| {
-        call!(
-            libc::SYS_utimensat,
-            at,
-            path.as_ptr(),
-            times.as_ptr(),
-            flags
-        )
-    };
+    let touch = |path: &CString, flags: i32| call!(libc::SYS_utimensat, at, path.as_ptr(), times.as_ptr(), flags);
     assert_eq!(tree.tries(|| touch(&absolute, 0)), Ended::Worked);
-    let modified = std::fs::metadata(tree.path("work/inside"))
-        .and_then(|found| found.modified())
-        .expect("has a time");
-    assert_eq!(
-        modified,
-        std::time::UNIX_EPOCH + std::time::Duration::from_secs(2_000)
-    );
+    let modified = std::fs::metadata(tree.path("work/inside")).and_then(|found| found.modified()).expect("has a time");
+    assert_eq!(modified, std::time::UNIX_EPOCH + std::time::Duration::from_secs(2_000));
     assert_eq!(tree.tries(|| touch(&outside, 0)), refused);
     let link = tree.absolute("work/link");
     assert_eq!(tree.tries(|| touch(&link, 0)), refused);
-    assert_eq!(
-        tree.tries(|| touch(&link, libc::AT_SYMLINK_NOFOLLOW)),
-        Ended::Worked,
-        "the link itself lies inside"
-    );
-    assert_eq!(
-        tree.tries(|| call!(libc::SYS_chown, absolute.as_ptr(), 0, 0)),
-        refused,
-        "owners never"
-    );
+    assert_eq!(tree.tries(|| touch(&link, libc::AT_SYMLINK_NOFOLLOW)), Ended::Worked, "the link itself lies inside");
+    assert_eq!(tree.tries(|| call!(libc::SYS_chown, absolute.as_ptr(), 0, 0)), refused, "owners never");
 }
 
 /// A keeper that answers everything with `proceed` does not open the hole.
 fn not_let_go() {
     let tree = Tree::new();
     let outside = tree.absolute("beside");
-    let (pid, listener, _opened) = start_in(&tree.path("work"), move || {
-        call!(libc::SYS_chmod, outside.as_ptr(), 0o666)
-    });
-    let notice = listener
-        .receive()
-        .expect("receives")
-        .expect("a change waits");
+    let (pid, listener, _opened) =
+        start_in(&tree.path("work"), move || call!(libc::SYS_chmod, outside.as_ptr(), 0o666));
+    let notice = listener.receive().expect("receives").expect("a change waits");
     assert!(!notice.is_process());
     assert!(listener.proceed(&notice).expect("answers"));
     assert_eq!(ended(pid), Ended::Errno(libc::EPERM));
@@ -369,10 +265,7 @@ fn programs() {
             "/usr/bin/git",
             "git init -q repo && cd repo && echo a > a && git add a && git -c user.name=n -c user.email=e@e commit -qm m",
         ),
-        (
-            "/usr/bin/cc",
-            "echo 'int main(void){return 0;}' > a.c && cc a.c -o a && ./a",
-        ),
+        ("/usr/bin/cc", "echo 'int main(void){return 0;}' > a.c && cc a.c -o a && ./a"),
         (
             "/bin/tar",
             "mkdir d && echo a > d/a && tar cf d.tar d && rm -r d && tar --no-same-owner -xf d.tar && cp -r --preserve=mode,timestamps d e && chmod +x e/a",
@@ -387,26 +280,13 @@ fn programs() {
         let home = tree.absolute("work");
         let found = tree.tries(|| {
             let line = CString::new(line).expect("no NUL");
-            let arguments = [
-                c"sh".as_ptr(),
-                c"-ec".as_ptr(),
-                line.as_ptr(),
-                std::ptr::null(),
-            ];
-            let text = |name: &str| {
-                CString::new([name.as_bytes(), home.to_bytes()].concat()).expect("no NUL")
-            };
+            let arguments = [c"sh".as_ptr(), c"-ec".as_ptr(), line.as_ptr(), std::ptr::null()];
+            let text = |name: &str| CString::new([name.as_bytes(), home.to_bytes()].concat()).expect("no NUL");
             let (home, temporary) = (text("HOME="), text("TMPDIR="));
             let path = c"PATH=/usr/bin:/bin".as_ptr();
             let environment = [path, home.as_ptr(), temporary.as_ptr(), std::ptr::null()];
             // SAFETY: both arrays are null-terminated and live through the call, which returns only on an error.
-            unsafe {
-                libc::execve(
-                    c"/bin/sh".as_ptr(),
-                    arguments.as_ptr(),
-                    environment.as_ptr(),
-                )
-            };
+            unsafe { libc::execve(c"/bin/sh".as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
             254
         });
         assert_eq!(found, Ended::Worked, "{line}");

@@ -4,32 +4,18 @@ use super::*;
 fn a_command_runs_with_its_shapes_only() {
     let grant = spawn("cargo", &["test", "--lib"], None, &["RUST_LOG"]).unwrap();
     assert_eq!(grant.env, [("RUST_BACKTRACE".to_owned(), "1".to_owned())]);
-    assert_eq!(
-        (grant.timeout, grant.cwd.unwrap().1.to_string()),
-        (Duration::from_secs(60), "repo:".to_owned())
-    );
+    assert_eq!((grant.timeout, grant.cwd.unwrap().1.to_string()), (Duration::from_secs(60), "repo:".to_owned()));
     for (args, rule) in [
         (&["build"][..], "user:proc.command.cargo.args"),
         (&["fmt"], "user:proc.command.cargo.args"),
         (&[], "user:proc.command.cargo.args"),
     ] {
-        assert_eq!(
-            spawn("cargo", args, None, &[]).unwrap_err().rule,
-            rule,
-            "{args:?}"
-        );
+        assert_eq!(spawn("cargo", args, None, &[]).unwrap_err().rule, rule, "{args:?}");
     }
     assert!(spawn("true", &[], None, &[]).is_ok());
-    assert_eq!(
-        spawn("true", &["x"], None, &[]).unwrap_err().rule,
-        "user:proc.command.true.args"
-    );
+    assert_eq!(spawn("true", &["x"], None, &[]).unwrap_err().rule, "user:proc.command.true.args");
     for stranger in ["curl", "/usr/bin/cargo", "./cargo", "Cargo", ""] {
-        assert_eq!(
-            spawn(stranger, &[], None, &[]).unwrap_err().rule,
-            DEFAULT_DENY,
-            "{stranger}"
-        );
+        assert_eq!(spawn(stranger, &[], None, &[]).unwrap_err().rule, DEFAULT_DENY, "{stranger}");
     }
 }
 
@@ -54,37 +40,11 @@ fn a_guest_sets_no_other_variable() {
 
 #[test]
 fn a_command_starts_where_it_must() {
-    assert_eq!(
-        spawn("cargo", &["test"], Some("repo:sub"), &[])
-            .unwrap()
-            .cwd
-            .unwrap()
-            .1
-            .to_string(),
-        "repo:sub"
-    );
-    assert_eq!(
-        spawn("cargo", &["test"], Some("docs:"), &[])
-            .unwrap_err()
-            .rule,
-        "user:proc.command.cargo.cwd"
-    );
-    assert_eq!(
-        spawn("true", &[], Some("docs:"), &[])
-            .unwrap()
-            .cwd
-            .unwrap()
-            .0,
-        1
-    );
-    assert_eq!(
-        spawn("true", &[], Some("vault/x"), &[]).unwrap_err().rule,
-        "user:fs.workspace.repo.deny[1]"
-    );
-    assert_eq!(
-        spawn("true", &[], Some("/tmp"), &[]).unwrap_err().rule,
-        DEFAULT_DENY
-    );
+    assert_eq!(spawn("cargo", &["test"], Some("repo:sub"), &[]).unwrap().cwd.unwrap().1.to_string(), "repo:sub");
+    assert_eq!(spawn("cargo", &["test"], Some("docs:"), &[]).unwrap_err().rule, "user:proc.command.cargo.cwd");
+    assert_eq!(spawn("true", &[], Some("docs:"), &[]).unwrap().cwd.unwrap().0, 1);
+    assert_eq!(spawn("true", &[], Some("vault/x"), &[]).unwrap_err().rule, "user:fs.workspace.repo.deny[1]");
+    assert_eq!(spawn("true", &[], Some("/tmp"), &[]).unwrap_err().rule, DEFAULT_DENY);
 }
 
 #[test]
@@ -97,10 +57,7 @@ fn nul_in_arguments_is_no_denial() {
         env_names: &[],
         timeout: None,
     };
-    assert_eq!(
-        effective().decide(&call),
-        Err(InvalidArgument::Nul("a command and its arguments"))
-    );
+    assert_eq!(effective().decide(&call), Err(InvalidArgument::Nul("a command and its arguments")));
 }
 
 #[test]
@@ -115,11 +72,7 @@ fn a_shorter_timeout_is_kept_a_longer_is_not() {
             env_names: &[],
             timeout,
         };
-        let Verdict::Allow(Grant {
-            scope: GrantScope::Proc(grant),
-            ..
-        }) = effective().decide(&call).unwrap()
-        else {
+        let Verdict::Allow(Grant { scope: GrantScope::Proc(grant), .. }) = effective().decide(&call).unwrap() else {
             panic!("denied")
         };
         assert_eq!(grant.timeout, Duration::from_secs(given));
@@ -129,59 +82,23 @@ fn a_shorter_timeout_is_kept_a_longer_is_not() {
 #[test]
 fn without_the_door_a_command_is_refused_or_said_to_be_degraded() {
     let decide = |command, args| {
-        let call = Call::Spawn {
-            kind: SpawnKind::Spawn,
-            command,
-            args,
-            cwd: None,
-            env_names: &[],
-            timeout: None,
-        };
+        let call = Call::Spawn { kind: SpawnKind::Spawn, command, args, cwd: None, env_names: &[], timeout: None };
         effective().decide(&call).unwrap()
     };
-    let Verdict::Deny(denial) = decide("true", &[]) else {
-        panic!("allowed")
-    };
+    let Verdict::Deny(denial) = decide("true", &[]) else { panic!("allowed") };
     assert_eq!(denial.rule, "user:fs.workspace.repo.deny[0]");
-    assert!(
-        denial.reason.contains("unchecked = true"),
-        "{}",
-        denial.reason
-    );
-    let Verdict::Allow(Grant {
-        scope: GrantScope::Proc(grant),
-        ..
-    }) = decide("cargo", &["test"])
-    else {
+    assert!(denial.reason.contains("unchecked = true"), "{}", denial.reason);
+    let Verdict::Allow(Grant { scope: GrantScope::Proc(grant), .. }) = decide("cargo", &["test"]) else {
         panic!("denied")
     };
-    assert!(
-        grant.degraded.iter().any(|each| each.contains("deny[0]")),
-        "{:?}",
-        grant.degraded
-    );
-    assert!(
-        spawn("cargo", &["test"], None, &[])
-            .unwrap()
-            .degraded
-            .is_empty()
-    );
+    assert!(grant.degraded.iter().any(|each| each.contains("deny[0]")), "{:?}", grant.degraded);
+    assert!(spawn("cargo", &["test"], None, &[]).unwrap().degraded.is_empty());
 }
 
 #[test]
 fn calls_on_a_process_follow_its_command() {
-    let process = |capability, command| {
-        effective()
-            .decide(&Call::Process {
-                capability,
-                command,
-            })
-            .unwrap()
-    };
-    assert!(matches!(
-        process("proc.write-stdin", "cargo"),
-        Verdict::Allow(_)
-    ));
+    let process = |capability, command| effective().decide(&Call::Process { capability, command }).unwrap();
+    assert!(matches!(process("proc.write-stdin", "cargo"), Verdict::Allow(_)));
     assert!(matches!(process("proc.wait", "curl"), Verdict::Deny(_)));
     assert!(matches!(process("proc.spawn", "cargo"), Verdict::Deny(_)));
 }

@@ -2,23 +2,10 @@ use super::*;
 
 #[test]
 fn a_command_is_one_of_every_layer_and_the_same_file() {
-    let command = |path: &str, more: &str| {
-        policy(&format!(
-            "[[proc.command]]\nname = \"git\"\npath = \"{path}\"\n{more}\n"
-        ))
-    };
-    let user = || {
-        Some(command(
-            "/usr/bin/git",
-            "timeout = \"1m\"\nunchecked = true",
-        ))
-    };
-    let effective = Effective::combine(
-        Some(command("/usr/bin/git", "unchecked = true")),
-        user(),
-        None,
-    )
-    .unwrap();
+    let command =
+        |path: &str, more: &str| policy(&format!("[[proc.command]]\nname = \"git\"\npath = \"{path}\"\n{more}\n"));
+    let user = || Some(command("/usr/bin/git", "timeout = \"1m\"\nunchecked = true"));
+    let effective = Effective::combine(Some(command("/usr/bin/git", "unchecked = true")), user(), None).unwrap();
     assert_eq!(effective.commands()[0].timeout, Duration::from_secs(60));
     assert!(effective.commands()[0].unchecked);
     let effective = Effective::combine(Some(command("/usr/bin/git", "")), user(), None).unwrap();
@@ -34,9 +21,7 @@ fn a_command_is_one_of_every_layer_and_the_same_file() {
     let user = |host: &str| Some(command("/usr/bin/git", &format!("network = [\"{host}\"]")));
     assert!(Effective::combine(system.clone(), user("git.example.com"), None).is_ok());
     assert_eq!(
-        Effective::combine(system, user("evil.example"), None)
-            .unwrap_err()
-            .ceiling,
+        Effective::combine(system, user("evil.example"), None).unwrap_err().ceiling,
         "system:proc.command.git.network"
     );
 }
@@ -44,15 +29,8 @@ fn a_command_is_one_of_every_layer_and_the_same_file() {
 #[test]
 fn a_command_without_a_file_is_refused() {
     let mut flags = Policy::empty("the command line", Scope::Request);
-    flags.commands = Some(vec![
-        crate::seed_config::allowed_command("ls", Path::new("/")).unwrap(),
-    ]);
-    assert!(
-        Effective::combine(None, None, Some(flags.clone()))
-            .unwrap_err()
-            .reason
-            .contains("no file was found")
-    );
+    flags.commands = Some(vec![crate::seed_config::allowed_command("ls", Path::new("/")).unwrap()]);
+    assert!(Effective::combine(None, None, Some(flags.clone())).unwrap_err().reason.contains("no file was found"));
     flags.pin_commands(|name| (name == "ls").then(|| "/usr/bin/ls".into()));
     let effective = Effective::combine(None, None, Some(flags)).unwrap();
     assert_eq!(effective.commands()[0].path, Path::new("/usr/bin/ls"));
@@ -66,18 +44,10 @@ fn the_door_is_needed_where_a_grant_would_say_too_much() {
         Effective::combine(None, Some(policy(&text)), None).unwrap()
     };
     let rules = |effective: &Effective| -> Vec<String> {
-        effective
-            .door_needed(0)
-            .unwrap()
-            .into_iter()
-            .map(|each| each.rule)
-            .collect()
+        effective.door_needed(0).unwrap().into_iter().map(|each| each.rule).collect()
     };
     assert!(rules(&with("read-only", "")).is_empty());
-    assert_eq!(
-        rules(&with("read-only", "deny = [\"**/.env\"]")),
-        ["user:fs.workspace.repo.deny[0]"]
-    );
+    assert_eq!(rules(&with("read-only", "deny = [\"**/.env\"]")), ["user:fs.workspace.repo.deny[0]"]);
     assert_eq!(
         rules(&with("read-write", "allow_run_later = true")),
         ["user:fs.workspace.repo.max_file", "user:limits.fs_written"]

@@ -2,25 +2,13 @@ use super::*;
 
 #[test]
 fn the_hash_is_of_what_is_said_and_not_how() {
-    let hash = |policy: Policy| {
-        Effective::combine(None, Some(policy), None)
-            .unwrap()
-            .hash()
-            .to_owned()
-    };
+    let hash = |policy: Policy| Effective::combine(None, Some(policy), None).unwrap().hash().to_owned();
     let toml = policy("[limits]\nsteps = 3\nfuel = 1_000\n");
-    let yaml = Policy::parse(
-        "limits: {fuel: 1000, steps: 3}\nversion: 1\n",
-        Format::Yaml,
-        "other.yaml",
-        Path::new("/base"),
-    )
-    .unwrap();
+    let yaml =
+        Policy::parse("limits: {fuel: 1000, steps: 3}\nversion: 1\n", Format::Yaml, "other.yaml", Path::new("/base"))
+            .unwrap();
     assert_eq!(hash(toml.clone()), hash(yaml));
-    assert_ne!(
-        hash(toml),
-        hash(policy("[limits]\nsteps = 3\nfuel = 1_001\n"))
-    );
+    assert_ne!(hash(toml), hash(policy("[limits]\nsteps = 3\nfuel = 1_001\n")));
     assert_eq!(hash(policy("")).len(), 64);
 }
 
@@ -42,11 +30,7 @@ fn no_rendering_holds_a_key() {
     let text = "[llm]\napi_key = \"very-secret-key\"\nmodel = \"m\"\n";
     let policy = Policy::parse(text, Format::Toml, "hostd.toml", Path::new("/base")).unwrap();
     let effective = Effective::combine(None, Some(policy), None).unwrap();
-    for shown in [
-        effective.to_toml(),
-        effective.to_json().to_string(),
-        format!("{effective:?}"),
-    ] {
+    for shown in [effective.to_toml(), effective.to_json().to_string(), format!("{effective:?}")] {
         assert!(!shown.contains("very-secret-key"));
     }
 }
