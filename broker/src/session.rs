@@ -326,8 +326,10 @@ fn rotate_on_hangup(audit: Rc<RefCell<AuditLog>>) -> Result<(), Failure> {
 fn end(session: Rc<Session>) -> Option<Head> {
     // Each keeper has removed what its command left. What a killed one could not is the work of an untrusted command, and
     // may be deep and large without end: the broker does not walk it (T-06), it says where it is.
-    if let Err(error) = std::fs::remove_dir(&session.scratch_path)
-        && error.kind() != std::io::ErrorKind::NotFound
+    // By `unlinkat`: the broker's own jail has no `rmdir`.
+    let gone = nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &session.scratch_path, nix::unistd::UnlinkatFlags::RemoveDir);
+    if let Err(error) = gone
+        && error != nix::errno::Errno::ENOENT
     {
         tracing::warn!(path = %session.scratch_path.display(), %error, "a command's private files were left behind");
     }
