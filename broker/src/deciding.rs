@@ -1,16 +1,15 @@
 //! Files that decide: policies, manifests, brains, recordings, secrets, programs of commands.
 //!
-//! T-10: a run must not widen the next one. Each is opened once, by descriptor; it and every directory above it belong to
-//! root or the caller and are writable by nobody else (sticky directories excepted), and none lies in a workspace that the
-//! task can write, compared by device and inode.
+//! T-10: a run must not widen the next one. Each is opened once, by descriptor; it, every directory on the way to it and
+//! every link that is followed belong to root or the caller and can be changed by nobody else ([`trusted`]); and neither it
+//! nor the way to it touches a workspace that the task can write, compared by device and inode.
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use warden_spawner::trusted::{self, FileIdentity, TrustError, Trusted};
 
 /// Longest policy, manifest or module that is read, bytes.
 pub const DECIDING_MAX_BYTES: u64 = 512 * 1024 * 1024;
@@ -52,7 +51,7 @@ pub enum DecidingError {
     },
     /// The task could write it.
     #[error(
-        "{what} {path} is refused: it lies in workspace `{label}`, which the task can write, so a run could widen the next one. Move it out of the workspace"
+        "{what} {path} is refused: it lies in, or is reached through, workspace `{label}`, which the task can write, so a run could widen the next one. Move it out of the workspace"
     )]
     InWorkspace {
         /// What it is.
@@ -74,12 +73,12 @@ pub struct Deciding {
     /// Where it really is.
     pub real: PathBuf,
     file: OwnedFd,
-    /// Device and inode of the file and of every directory above it.
-    above: Vec<(u64, u64)>,
+    /// The file and every directory that was passed on the way to it.
+    passed: Vec<FileIdentity>,
 }
 
 impl Deciding {
-    /// Opens a regular file and checks it and every directory above it. `caller` is who may own them besides root.
+    /// Opens a regular file and checks it and all that leads to it. `caller` is who may own them besides root.
     pub fn open(what: &'static str, path: &Path, caller: u32) -> Result<Self, DecidingError> {
         Self::open_owned(what, path, &[0, caller])
     }
@@ -90,47 +89,18 @@ impl Deciding {
     }
 
     fn open_owned(what: &'static str, path: &Path, owners: &[u32]) -> Result<Self, DecidingError> {
-        let unreadable = |source| match source {
-            Errno::ENOENT | Errno::ENOTDIR => DecidingError::Missing { what, path: path.to_owned() },
-            source => DecidingError::Unreadable { what, path: path.to_owned(), source },
-        };
-        // O_NONBLOCK: a FIFO under that name must not hold us up.
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
-        let file = open(path, flags, Mode::empty()).map_err(unreadable)?;
-        let facts = fstat(&file).map_err(unreadable)?;
-        if facts.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
-            return Err(unreadable(Errno::EINVAL));
+        let path = path.to_owned();
+        match trusted::open_file(&path, owners) {
+            Ok(Trusted { file, real, passed }) => Ok(Self { what, path, real, file, passed }),
+            Err(TrustError::Untrusted { blame, why }) => Err(DecidingError::Untrusted { what, path, blame, why }),
+            Err(TrustError::System(Errno::ENOENT | Errno::ENOTDIR)) => Err(DecidingError::Missing { what, path }),
+            Err(TrustError::System(source)) => Err(DecidingError::Unreadable { what, path, source }),
         }
-        let real = path.canonicalize().map_err(|e| unreadable(Errno::from_raw(e.raw_os_error().unwrap_or(0))))?;
-        let named = stat(&real).map_err(unreadable)?;
-        // What was opened is what the checked path names.
-        if (named.st_dev, named.st_ino) != (facts.st_dev, facts.st_ino) {
-            return Err(unreadable(Errno::EAGAIN));
-        }
-        let mut above = vec![(facts.st_dev, facts.st_ino)];
-        let untrusted =
-            |blame: &Path, why| DecidingError::Untrusted { what, path: path.to_owned(), blame: blame.to_owned(), why };
-        if let Some(why) = changeable(&facts, owners, false) {
-            return Err(untrusted(&real, why));
-        }
-        for parent in real.ancestors().skip(1) {
-            let facts = stat(parent).map_err(unreadable)?;
-            if let Some(why) = changeable(&facts, owners, true) {
-                return Err(untrusted(parent, why));
-            }
-            above.push((facts.st_dev, facts.st_ino));
-        }
-        Ok(Self { what, path: path.to_owned(), real, file, above })
     }
 
     /// Refuses it if it lies in one of `workspaces` (label, device and inode), all of which the task can write.
-    pub fn outside(&self, workspaces: &[(String, (u64, u64))]) -> Result<(), DecidingError> {
-        match workspaces.iter().find(|(_, identity)| self.above.contains(identity)) {
-            None => Ok(()),
-            Some((label, _)) => {
-                Err(DecidingError::InWorkspace { what: self.what, path: self.path.clone(), label: label.clone() })
-            }
-        }
+    pub fn outside(&self, workspaces: &[(String, FileIdentity)]) -> Result<(), DecidingError> {
+        outside(self.what, &self.path, &self.passed, workspaces)
     }
 
     /// Its bytes.
@@ -160,39 +130,47 @@ impl Deciding {
         self.real.parent().unwrap_or(Path::new("/"))
     }
 
+    /// The same open file once more; nothing is looked up again.
+    pub fn duplicate(&self) -> Result<OwnedFd, DecidingError> {
+        self.file.try_clone().map_err(|e| DecidingError::Unreadable {
+            what: self.what,
+            path: self.path.clone(),
+            source: Errno::from_raw(e.raw_os_error().unwrap_or(nix::libc::EIO)),
+        })
+    }
+
     /// The open file.
     pub fn into_fd(self) -> OwnedFd {
         self.file
     }
 }
 
-/// Refuses a directory of ours (it need not exist yet) that lies in one of `workspaces`.
-pub fn directory_outside(
+/// Refuses a file or directory of which `passed` are its own identity and those of the directories on the way.
+pub fn outside(
     what: &'static str,
-    dir: &Path,
-    workspaces: &[(String, (u64, u64))],
+    path: &Path,
+    passed: &[FileIdentity],
+    workspaces: &[(String, FileIdentity)],
 ) -> Result<(), DecidingError> {
-    let existing = dir.ancestors().find_map(|above| above.canonicalize().ok()).unwrap_or_else(|| PathBuf::from("/"));
-    for above in existing.ancestors() {
-        let Ok(facts) = stat(above) else { continue };
-        if let Some((label, _)) = workspaces.iter().find(|(_, identity)| *identity == (facts.st_dev, facts.st_ino)) {
-            return Err(DecidingError::InWorkspace { what, path: dir.to_owned(), label: label.clone() });
-        }
+    match workspaces.iter().find(|(_, identity)| passed.contains(identity)) {
+        None => Ok(()),
+        Some((label, _)) => Err(DecidingError::InWorkspace { what, path: path.to_owned(), label: label.clone() }),
     }
-    Ok(())
 }
 
-fn changeable(facts: &FileStat, owners: &[u32], directory: bool) -> Option<&'static str> {
-    if !owners.contains(&facts.st_uid) {
-        return Some("belongs to another user");
-    }
-    let sticky = directory && facts.st_mode & 0o1000 != 0;
-    (facts.st_mode & 0o022 != 0 && !sticky).then_some("can be written by its group or by everybody")
+/// Refuses a directory or program of ours (it need not exist yet) that lies in one of `workspaces`, or is reached through it.
+pub fn place_outside(
+    what: &'static str,
+    path: &Path,
+    workspaces: &[(String, FileIdentity)],
+) -> Result<(), DecidingError> {
+    outside(what, path, &trusted::passed(path), workspaces)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::stat::{Mode, stat};
     use std::os::unix::fs::PermissionsExt;
 
     fn us() -> u32 {
@@ -244,13 +222,29 @@ mod tests {
     }
 
     #[test]
+    fn a_link_in_a_workspace_that_leads_out_of_it_is_refused_and_a_link_beside_it_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = dir.path().join("workspace");
+        std::fs::create_dir(&workspace).unwrap();
+        let writable = vec![("repo".to_owned(), identity(&workspace))];
+        for folder in [&workspace, &dir.path().to_owned()] {
+            std::os::unix::fs::symlink("/bin/true", folder.join("tool")).unwrap();
+        }
+        let inside = Deciding::open("the program", &workspace.join("tool"), us()).unwrap();
+        assert!(matches!(inside.outside(&writable), Err(DecidingError::InWorkspace { .. })));
+        let beside = Deciding::open("the program", &dir.path().join("tool"), us()).unwrap();
+        assert!(beside.outside(&writable).is_ok());
+        assert_eq!(beside.real, Path::new("/bin/true").canonicalize().unwrap());
+    }
+
+    #[test]
     fn a_directory_of_ours_may_not_lie_in_a_workspace() {
         let dir = tempfile::tempdir().unwrap();
         let writable = vec![("repo".to_owned(), identity(dir.path()))];
-        let inside = directory_outside("audit directory", &dir.path().join("not/yet/there"), &writable);
+        let inside = place_outside("audit directory", &dir.path().join("not/yet/there"), &writable);
         assert!(matches!(inside, Err(DecidingError::InWorkspace { .. })));
         let beside = tempfile::tempdir().unwrap();
-        assert!(directory_outside("audit directory", &beside.path().join("audit"), &writable).is_ok());
+        assert!(place_outside("audit directory", &beside.path().join("audit"), &writable).is_ok());
     }
 
     #[test]

@@ -219,7 +219,7 @@ fn check_deciding(request: &Request, opened: &[OpenedWorkspace], places: &Places
         file.outside(&writable)?;
     }
     for (what, dir) in [("audit directory", &places.audit), ("cache", &places.cache), ("run directory", &places.run)] {
-        crate::deciding::directory_outside(what, dir, &writable)?;
+        crate::deciding::place_outside(what, dir, &writable)?;
     }
     Ok(())
 }

@@ -1,13 +1,12 @@
 //! The programs that the spawner executes: found beside `warden`, opened once, checked, and executed by descriptor.
 //!
-//! T-10: a program that somebody else can replace would be everything the policy is not. Each file and each of its parent
-//! directories belongs to root or the caller and is writable by nobody else (sticky directories excepted).
+//! T-10: a program that somebody else can replace would be everything the policy is not. Each is found by
+//! [`crate::trusted`], and what was passed on the way is kept: a task must not be able to write there either.
 
+use crate::trusted::{self, FileIdentity, TrustError, Trusted};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, SFlag, fstat, stat};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use warden_proto::msg::life::Role;
 
 /// What the spawner executes, as descriptors.
@@ -21,6 +20,8 @@ pub struct Binaries {
     pub cap_proc: OwnedFd,
     /// `cap-llm`.
     pub cap_llm: OwnedFd,
+    /// Where each was found, and the identities of the file and of every directory passed on the way.
+    pub passed: Vec<(PathBuf, Vec<FileIdentity>)>,
 }
 
 /// A program is missing or not to be trusted.
@@ -35,12 +36,14 @@ pub enum BinaryError {
         places: String,
     },
     /// Somebody else could replace it.
-    #[error("{path} is refused: {why}; `warden` runs only programs that nobody but root or you can replace")]
+    #[error("{path} is refused: {blame} {why}; `warden` runs only programs that nobody but root or you can replace")]
     Untrusted {
-        /// Which file or directory.
+        /// The program.
         path: PathBuf,
+        /// The file, link or directory that is not safe.
+        blame: PathBuf,
         /// Why.
-        why: String,
+        why: &'static str,
     },
     /// It cannot be opened.
     #[error("{path} could not be opened: {source}")]
@@ -55,12 +58,15 @@ pub enum BinaryError {
 impl Binaries {
     /// Finds, checks and opens every program in `folders`, in order.
     pub fn open(folders: &[PathBuf]) -> Result<Self, BinaryError> {
-        Ok(Self {
-            sandbox: open_program("warden-sandbox", folders)?,
-            cap_fs: open_program("cap-fs", folders)?,
-            cap_proc: open_program("cap-proc", folders)?,
-            cap_llm: open_program("cap-llm", folders)?,
-        })
+        let mut passed = Vec::new();
+        let mut take = |name: &str| {
+            let Trusted { file, real, passed: way } = open_program(name, folders)?;
+            passed.push((real, way));
+            Ok(file)
+        };
+        let (sandbox, cap_fs) = (take("warden-sandbox")?, take("cap-fs")?);
+        let (cap_proc, cap_llm) = (take("cap-proc")?, take("cap-llm")?);
+        Ok(Self { sandbox, cap_fs, cap_proc, cap_llm, passed })
     }
 
     /// The program of `role` and its arguments.
@@ -76,51 +82,16 @@ impl Binaries {
     }
 }
 
-fn open_program(name: &str, folders: &[PathBuf]) -> Result<OwnedFd, BinaryError> {
+fn open_program(name: &str, folders: &[PathBuf]) -> Result<Trusted, BinaryError> {
     for folder in folders {
         let path = folder.join(name);
-        match open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()) {
-            Ok(fd) => {
-                check(&fd, &path)?;
-                return Ok(fd);
-            }
-            Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
-            Err(source) => return Err(BinaryError::Open { path, source }),
+        match trusted::open_file(&path, &[0, nix::unistd::getuid().as_raw()]) {
+            Ok(found) => return Ok(found),
+            Err(TrustError::System(Errno::ENOENT | Errno::ENOTDIR)) => continue,
+            Err(TrustError::System(source)) => return Err(BinaryError::Open { path, source }),
+            Err(TrustError::Untrusted { blame, why }) => return Err(BinaryError::Untrusted { path, blame, why }),
         }
     }
     let places = folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
     Err(BinaryError::Missing { name: name.to_owned(), places })
-}
-
-fn check(fd: &OwnedFd, path: &Path) -> Result<(), BinaryError> {
-    let open_error = |source| BinaryError::Open { path: path.to_owned(), source };
-    let untrusted = |path: &Path, why: &str| BinaryError::Untrusted { path: path.to_owned(), why: why.to_owned() };
-    let facts = fstat(fd).map_err(open_error)?;
-    if facts.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
-        return Err(untrusted(path, "it is no regular file"));
-    }
-    if let Some(why) = writable_by_others(facts.st_uid, facts.st_mode, false) {
-        return Err(untrusted(path, why));
-    }
-    let real = path.canonicalize().map_err(|e| open_error(Errno::from_raw(e.raw_os_error().unwrap_or(0))))?;
-    for parent in real.ancestors().skip(1) {
-        let facts = stat(parent).map_err(open_error)?;
-        if let Some(why) = writable_by_others(facts.st_uid, facts.st_mode, true) {
-            return Err(untrusted(parent, why));
-        }
-    }
-    Ok(())
-}
-
-/// Why somebody other than root and the caller could change a file or directory, if somebody could.
-pub fn writable_by_others(uid: u32, mode: u32, directory: bool) -> Option<&'static str> {
-    let ours = nix::unistd::getuid().as_raw();
-    if uid != 0 && uid != ours {
-        return Some("it belongs to another user");
-    }
-    let sticky = directory && mode & 0o1000 != 0;
-    if mode & 0o022 != 0 && !sticky {
-        return Some("its group or everybody may write to it");
-    }
-    None
 }

@@ -13,6 +13,7 @@ mod children;
 pub mod probe;
 mod serve;
 mod template;
+pub mod trusted;
 mod workspaces;
 
 pub use binaries::{Binaries, BinaryError};
