@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod gate;
 pub mod log;
 pub mod manifest;
 pub mod place;
