@@ -9,7 +9,7 @@ macro_rules! symbols {
 
 symbols! {
     AF_UNIX, AF_INET, SOCK_STREAM, SOCK_SEQPACKET, SOCK_CLOEXEC,
-    AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, O_RDONLY, O_PATH, O_DIRECTORY, O_CLOEXEC,
+    AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, O_RDONLY, O_PATH, O_DIRECTORY, O_CLOEXEC, O_CREAT, S_ISUID, S_ISGID,
     PROT_EXEC, MAP_PRIVATE,
     CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND, CLONE_PTRACE, CLONE_VFORK, CLONE_PARENT, CLONE_THREAD,
     CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET,
@@ -29,6 +29,8 @@ const OWN: &[(&str, i64)] = &[
     ("IOPRIO_WHO_PROCESS", 1),
     // linux/net.h: the bits of socket(2)'s type that are not flags
     ("SOCK_TYPE_MASK", 0xf),
+    // asm-generic/fcntl.h: what makes O_TMPFILE of O_DIRECTORY, so that the mode counts without O_CREAT
+    ("O_TMPFILE_BIT", 0o20_000_000),
     // asm-generic/ioctls.h, the newer termios
     ("TCGETS2", 0x802c_542a),
 ];

@@ -4,6 +4,8 @@
 //! file of the uid. Its calls wait at the listener; this reads the path once into memory of the keeper, opens what
 //! it names without acting, looks where that lies, and acts on what was opened (T-01, T-02). The command's words
 //! are a path and numbers; nothing else of it is parsed. Runs in the keeper, outside the command's domain.
+//! No mode with a set-id bit is ever set: the program would run as the task's user for any other user of the host,
+//! with no jail around it (T-07, T-13).
 
 use crate::notify::{Listener, Notice, NotifyError, SYS_FCHMODAT2};
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlink};
@@ -84,13 +86,21 @@ fn int(argument: u64) -> i32 {
     i32::from_ne_bytes(low(argument).to_ne_bytes())
 }
 
+/// A mode without set-id bits; the filter refuses them before, and this does where another listens (T-07, T-13).
+fn mode(argument: u64) -> nix::Result<Change> {
+    let mode = low(argument) & 0o7777;
+    if mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
+        return Err(nix::Error::EPERM);
+    }
+    Ok(Change::Mode(mode))
+}
+
 fn request(notice: &Notice) -> nix::Result<Request> {
     let [first, second, third, fourth, ..] = notice.args;
-    let mode = |argument: u64| Change::Mode(low(argument) & 0o7777);
     let (directory, path, change, flags) = match i64::from(notice.number) {
-        libc::SYS_chmod => (libc::AT_FDCWD, first, mode(second), 0),
-        libc::SYS_fchmodat => (int(first), second, mode(third), 0),
-        SYS_FCHMODAT2 => (int(first), second, mode(third), int(fourth)),
+        libc::SYS_chmod => (libc::AT_FDCWD, first, mode(second)?, 0),
+        libc::SYS_fchmodat => (int(first), second, mode(third)?, 0),
+        SYS_FCHMODAT2 => (int(first), second, mode(third)?, int(fourth)),
         libc::SYS_utimensat => (int(first), second, Change::Times(third), int(fourth)),
         _ => return Err(nix::Error::EPERM),
     };
@@ -254,6 +264,16 @@ mod tests {
         assert_eq!(own_descriptor(c"/proc/self/fd/7"), Some(7));
         for other in [c"/proc/self/fd/7/x", c"/proc/self/fd/-1", c"/proc/self/fd/", c"proc/self/fd/7"] {
             assert_eq!(own_descriptor(other), None);
+        }
+    }
+
+    #[test]
+    fn set_id_bits_are_no_mode() {
+        for refused in [0o4755, 0o2755, 0o6777, 0o4000 | 1 << 40] {
+            assert_eq!(mode(refused).err(), Some(nix::Error::EPERM), "{refused:o}");
+        }
+        for (asked, set) in [(0o755, 0o755), (0o1777, 0o1777), (0o10_0644, 0o644)] {
+            assert!(matches!(mode(asked), Ok(Change::Mode(found)) if found == set), "{asked:o}");
         }
     }
 

@@ -25,7 +25,7 @@ fn runner() -> bool {
 }
 
 /// Runner, keeper, command: as cap-proc builds them, without the forks between.
-fn command(grants: &Grants<'_>) -> bool {
+pub fn command(grants: &Grants<'_>) -> bool {
     let runner = life::lock_down(Role::CapProcRunner, grants);
     let keeper = Domain::scope_only(Role::CapProcRunner).and_then(Domain::enter);
     unprivileged() && reported(runner) && reported(keeper) && reported(life::lock_down_command(grants))

@@ -11,6 +11,7 @@ mod files;
 mod foreign;
 mod lives;
 mod rules;
+mod set_id;
 mod supervised;
 mod workers;
 
@@ -18,13 +19,14 @@ type Test = (&'static str, fn());
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let groups: [&[Test]; 8] = [
+    let groups: [&[Test]; 9] = [
         allowlists::TESTS,
         commands::TESTS,
         files::TESTS,
         foreign::TESTS,
         lives::TESTS,
         rules::TESTS,
+        set_id::TESTS,
         supervised::TESTS,
         workers::TESTS,
     ];

@@ -166,13 +166,13 @@ fn hangup() {
     assert_ne!(wait.revents & libc::POLLHUP, 0);
 }
 
-struct Tree {
+pub struct Tree {
     directory: tempfile::TempDir,
 }
 
 impl Tree {
     /// `work/inside`, `beside` (outside the workspace), and `work/link` which leads there; all of mode 0600.
-    fn new() -> Tree {
+    pub fn new() -> Tree {
         let directory = tempfile::tempdir().expect("a directory for the test");
         let tree = Tree { directory };
         std::fs::create_dir(tree.path("work")).expect("makes a directory");
@@ -184,20 +184,20 @@ impl Tree {
         tree
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
     }
 
-    fn mode(&self, name: &str) -> u32 {
+    pub fn mode(&self, name: &str) -> u32 {
         std::fs::metadata(self.path(name)).expect("is there").permissions().mode() & 0o7777
     }
 
-    fn absolute(&self, name: &str) -> CString {
+    pub fn absolute(&self, name: &str) -> CString {
         CString::new(self.path(name).into_os_string().into_encoded_bytes()).expect("no NUL")
     }
 
     /// Runs an act under a keeper that performs.
-    fn tries(&self, act: impl FnOnce() -> i32) -> Ended {
+    pub fn tries(&self, act: impl FnOnce() -> i32) -> Ended {
         let (pid, listener, opened) = start_in(&self.path("work"), act);
         keep(pid, &listener, &opened)
     }
