@@ -44,13 +44,19 @@ pub fn choose(user: Option<&str>, workspaces: &[(PathBuf, bool)], allow_root: bo
         && let Ok(facts) = std::fs::metadata(path)
         && facts.uid() != 0
     {
+        // The folder's group is no group of its owner's: after a chown of the owner alone it is still root's (T-07).
+        let found = User::from_uid(Uid::from_raw(facts.uid())).ok().flatten();
+        let gid = group_of(found.map(|user| user.gid), nobodys_group()).ok_or_else(|| {
+            Failure::usage(no_group(&format!("uid {}, the owner of {},", facts.uid(), path.display())))
+        })?;
         let why = format!("the owner of {}", path.display());
-        return Ok(Identity::Becomes { uid: facts.uid(), gid: facts.gid(), why });
+        return Ok(Identity::Becomes { uid: facts.uid(), gid: gid.as_raw(), why });
     }
     if let Ok(Some(nobody)) = User::from_name("nobody")
         && workspaces.iter().all(|(path, writable)| usable(path, *writable, nobody.uid, nobody.gid))
     {
-        return Ok(Identity::Becomes { uid: nobody.uid.as_raw(), gid: nobody.gid.as_raw(), why: "nobody".to_owned() });
+        let gid = group_of(Some(nobody.gid), None).ok_or_else(|| Failure::usage(no_group("nobody")))?;
+        return Ok(Identity::Becomes { uid: nobody.uid.as_raw(), gid: gid.as_raw(), why: "nobody".to_owned() });
     }
     if allow_root {
         return Ok(Identity::Root);
@@ -75,11 +81,28 @@ fn named(name: &str) -> Result<Identity, Failure> {
             "--user root is what warden avoids; name another user, or set `isolation.allow_root = true`",
         )),
         Ok(Some(user)) => {
-            Ok(Identity::Becomes { uid: user.uid.as_raw(), gid: user.gid.as_raw(), why: format!("--user {name}") })
+            let gid = group_of(Some(user.gid), nobodys_group()).ok_or_else(|| Failure::usage(no_group(name)))?;
+            Ok(Identity::Becomes { uid: user.uid.as_raw(), gid: gid.as_raw(), why: format!("--user {name}") })
         }
         Ok(None) => Err(Failure::usage(format!("--user {name}: there is no such user on this host"))),
         Err(errno) => Err(Failure::internal(format!("--user {name} could not be looked up: {errno}"))),
     }
+}
+
+/// The one group of a task: the user's own by the user database; `nobody`'s for a user without an entry, or whose own is
+/// root's. Never root's: much on a host may be read or written by that group.
+fn group_of(own: Option<Gid>, nobodys: Option<Gid>) -> Option<Gid> {
+    own.into_iter().chain(nobodys).find(|gid| gid.as_raw() != 0)
+}
+
+fn nobodys_group() -> Option<Gid> {
+    User::from_name("nobody").ok().flatten().map(|nobody| nobody.gid)
+}
+
+fn no_group(whom: &str) -> String {
+    format!(
+        "{whom} has no group but root's in the user database, and there is no `nobody` whose group could be taken. Name          another user (`--user NAME`)"
+    )
 }
 
 /// Whether another user could use a directory, by its mode alone; the real test comes when it is opened as that user.
@@ -94,4 +117,37 @@ fn usable(path: &std::path::Path, writable: bool, uid: Uid, gid: Gid) -> bool {
     };
     let need = if writable { 0o7 } else { 0o5 };
     (facts.mode() >> shift) & need == need
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_the_users_own_else_nobodys_and_never_roots() {
+        let gid = |number| Some(Gid::from_raw(number));
+        assert_eq!(group_of(gid(1001), gid(65_534)), gid(1001));
+        assert_eq!(group_of(None, gid(65_534)), gid(65_534));
+        assert_eq!(group_of(gid(0), gid(65_534)), gid(65_534));
+        assert_eq!(group_of(gid(0), None), None);
+        assert_eq!(group_of(None, gid(0)), None);
+    }
+
+    #[test]
+    fn a_workspace_whose_group_stayed_roots_does_not_make_the_task_a_member() {
+        if !nix::unistd::getuid().is_root() {
+            eprintln!("SKIPPED: only root becomes somebody else");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let nobody = User::from_name("nobody").unwrap().unwrap();
+        // A user with an entry, and one without.
+        for (owner, group) in [(nobody.uid.as_raw(), nobody.gid), (3_999_999_999, nobody.gid)] {
+            std::os::unix::fs::chown(dir.path(), Some(owner), Some(0)).unwrap();
+            match choose(None, &[(dir.path().to_owned(), true)], false) {
+                Ok(Identity::Becomes { uid, gid, .. }) => assert_eq!((uid, gid), (owner, group.as_raw())),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

@@ -8,12 +8,14 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{stderr, stdout};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use warden_proto::msg::proc::Stream;
 use warden_proto::msg::worker::Output;
 
 /// A write of so many bytes to a writable pipe does not block (PIPE_BUF).
 const PIECE_BYTES: usize = 4096;
+/// Between two looks at a reader who does not read.
+const READER_PAUSE: Duration = Duration::from_millis(1);
 
 /// One output that is kept.
 #[derive(Debug, Clone, Default)]
@@ -32,34 +34,29 @@ pub struct Sinks {
     pub stdout: Kept,
     /// Standard error, if it is kept.
     pub stderr: Kept,
-    /// The reader has gone away: the rest is dropped.
-    pub reader_gone: bool,
 }
 
 impl Sinks {
     /// Keeps each output up to `max_bytes`.
     pub fn keep(max_bytes: u64) -> Self {
         let max = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-        Self { keep_max_bytes: Some(max), stdout: Kept::default(), stderr: Kept::default(), reader_gone: false }
+        Self { keep_max_bytes: Some(max), stdout: Kept::default(), stderr: Kept::default() }
     }
 
     /// Passes both outputs through to our own.
     pub fn pass() -> Self {
-        Self { keep_max_bytes: None, stdout: Kept::default(), stderr: Kept::default(), reader_gone: false }
+        Self { keep_max_bytes: None, stdout: Kept::default(), stderr: Kept::default() }
     }
 
-    /// Takes a piece of output; waits for a slow reader until `deadline`.
-    pub fn take(&mut self, output: Output, deadline: Instant) {
+    /// Takes a piece of output. Where it is passed through this waits as long as its reader does, without blocking; an
+    /// error is a reader that has gone away. Dropped before it is ready, the rest of the piece is lost.
+    pub async fn take(&mut self, output: Output) -> nix::Result<()> {
         let Output { stream, bytes } = output;
         let Some(max) = self.keep_max_bytes else {
-            if !self.reader_gone {
-                self.reader_gone = match stream {
-                    Stream::Stdout => write_patiently(stdout().as_fd(), &bytes, deadline),
-                    Stream::Stderr => write_patiently(stderr().as_fd(), &bytes, deadline),
-                }
-                .is_err();
-            }
-            return;
+            return match stream {
+                Stream::Stdout => write_patiently(stdout().as_fd(), &bytes).await,
+                Stream::Stderr => write_patiently(stderr().as_fd(), &bytes).await,
+            };
         };
         let kept = match stream {
             Stream::Stdout => &mut self.stdout,
@@ -69,10 +66,8 @@ impl Sinks {
         let (now, over) = bytes.split_at_checked(room).unwrap_or((&bytes, &[]));
         kept.bytes.extend_from_slice(now);
         kept.dropped = kept.dropped.saturating_add(u64::try_from(over.len()).unwrap_or(u64::MAX));
+        Ok(())
     }
-
-    /// Nothing is held back.
-    pub fn flush(&mut self) {}
 
     /// Whether anything was dropped.
     pub fn truncated(&self) -> bool {
@@ -80,23 +75,23 @@ impl Sinks {
     }
 }
 
-fn write_patiently(fd: BorrowedFd<'_>, bytes: &[u8], deadline: Instant) -> nix::Result<()> {
+/// Writes in pieces that a ready pipe takes whole, and sleeps while it is not ready: a file, a terminal and a pipe are all
+/// asked the same way.
+async fn write_patiently(fd: BorrowedFd<'_>, bytes: &[u8]) -> nix::Result<()> {
     let mut rest = bytes;
     while !rest.is_empty() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Errno::ETIMEDOUT);
-        }
-        let timeout = PollTimeout::try_from(left.min(Duration::from_secs(3600))).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], timeout) {
-            Ok(0) | Err(Errno::EINTR) => continue,
+        match poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], PollTimeout::ZERO) {
+            Ok(0) | Err(Errno::EINTR) => {
+                tokio::time::sleep(READER_PAUSE).await;
+                continue;
+            }
             Err(other) => return Err(other),
             Ok(_) => {}
         }
         let (piece, _) = rest.split_at_checked(PIECE_BYTES).unwrap_or((rest, &[]));
         match nix::unistd::write(fd, piece) {
             Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-            Err(Errno::EINTR | Errno::EAGAIN) => continue,
+            Err(Errno::EINTR | Errno::EAGAIN) => tokio::time::sleep(READER_PAUSE).await,
             Err(other) => return Err(other),
         }
     }
@@ -108,13 +103,12 @@ mod tests {
     use super::*;
     use warden_proto::Bytes;
 
-    #[test]
-    fn kept_output_is_cut_at_its_bound_and_counted() {
+    #[tokio::test(flavor = "current_thread")]
+    async fn kept_output_is_cut_at_its_bound_and_counted() {
         let mut sinks = Sinks::keep(5);
-        let soon = Instant::now() + Duration::from_secs(1);
         for piece in ["abc", "defg"] {
             let bytes = Bytes::new(piece.as_bytes()).unwrap();
-            sinks.take(Output { stream: Stream::Stdout, bytes }, soon);
+            sinks.take(Output { stream: Stream::Stdout, bytes }).await.unwrap();
         }
         assert_eq!(sinks.stdout.bytes, b"abcde");
         assert_eq!(sinks.stdout.dropped, 2);
@@ -122,11 +116,22 @@ mod tests {
         assert_eq!(sinks.stderr.dropped, 0);
     }
 
-    #[test]
-    fn a_reader_who_does_not_read_costs_no_more_than_the_deadline() {
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_reader_who_does_not_read_blocks_nobody_else() {
         let (_reader, writer) = nix::unistd::pipe().unwrap();
-        let begin = Instant::now();
-        let result = write_patiently(writer.as_fd(), &vec![0; 1 << 20], begin + Duration::from_millis(50));
-        assert_eq!(result, Err(Errno::ETIMEDOUT));
+        let stuck = vec![0; 1 << 20];
+        tokio::select! {
+            biased;
+            _ = write_patiently(writer.as_fd(), &stuck) => panic!("the pipe took more than it holds"),
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_reader_who_has_gone_is_told_of() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        write_patiently(writer.as_fd(), b"read by nobody").await.unwrap();
+        drop(reader);
+        assert_eq!(write_patiently(writer.as_fd(), b"x").await, Err(Errno::EPIPE));
     }
 }

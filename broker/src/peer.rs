@@ -160,12 +160,18 @@ impl Peer {
         Ok(self.inbox.take(body)?)
     }
 
-    /// Sends a call and waits for its reply. One call is under way at a time; any other frame is a broken protocol.
-    pub async fn call<C: Encode, R: Decode<()>>(&mut self, call: &C, deadline: Instant) -> Result<R, PeerError> {
+    /// Sends a call and returns its number. One call is under way at a time.
+    pub async fn begin_call<C: Encode>(&mut self, call: &C, deadline: Instant) -> Result<u32, PeerError> {
         let request = self.next_request;
         self.next_request = self.next_request.wrapping_add(1).max(1);
         self.send(Kind::Call, request, call, &[], deadline).await?;
-        let frame = timeout_at(deadline, self.next()).await.map_err(|_| PeerError::Silent)??;
+        Ok(request)
+    }
+
+    /// Waits for the reply to `request`; any other frame is a broken protocol. Nothing is lost when this is dropped
+    /// before it is ready.
+    pub async fn reply<R: Decode<()>>(&mut self, request: u32) -> Result<R, PeerError> {
+        let frame = self.next().await?;
         if frame.kind != Kind::Reply || frame.request != request {
             return Err(PeerError::Refused(format!(
                 "it sent {:?} {} instead of reply {request}",

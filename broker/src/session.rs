@@ -5,10 +5,10 @@
 
 use crate::audit::{AuditConfig, AuditLog, Durability, Head, HeaderFacts, HexDigest, Mirror, open_directory};
 use crate::cache::Cache;
-use crate::deciding::Deciding;
+use crate::deciding::{self, Deciding};
 use crate::failure::{Class, Failure};
 use crate::identity::{self, Identity};
-use crate::places::{Places, program_folders};
+use crate::places::{CEILING, Places, program_folders};
 use crate::runtime::{OpenedWorkspace, Runtime};
 use crate::task::{Cancel, Surroundings};
 use nix::fcntl::{OFlag, open};
@@ -23,6 +23,10 @@ use std::rc::Rc;
 use tokio::sync::watch;
 use warden_policy::{Access, AuditSink, Effective, Feature};
 use warden_spawner::birth;
+use warden_spawner::trusted::FileIdentity;
+
+/// Where a program of ours is, and the identities of it and of every directory passed on the way.
+type OurProgram = (PathBuf, Vec<FileIdentity>);
 
 /// What a session is started with.
 pub struct Request {
@@ -72,6 +76,7 @@ where
     let (places, identity) = settle(&request)?;
     let binaries = warden_spawner::Binaries::open(&program_folders())
         .map_err(|e| Failure::new(Class::Unavailable, e.to_string()))?;
+    let ours = ours(&binaries)?;
     if let Identity::Becomes { uid, gid, why } = &identity {
         if !request.quiet {
             eprintln!("warden: started as root; running as uid {uid} ({why})");
@@ -87,7 +92,7 @@ where
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
         let runtime = Runtime::new(link)?;
-        let session = Rc::new(open_session(runtime, request, &places, identity == Identity::Root).await?);
+        let session = Rc::new(open_session(runtime, request, &places, &ours, identity == Identity::Root).await?);
         let result = body(session.clone()).await;
         let head = end(session);
         Ok((result?, head))
@@ -159,7 +164,13 @@ fn roots_alone(path: &Path) -> bool {
     })
 }
 
-async fn open_session(runtime: Runtime, request: Request, places: &Places, as_root: bool) -> Result<Session, Failure> {
+async fn open_session(
+    runtime: Runtime,
+    request: Request,
+    places: &Places,
+    ours: &[OurProgram],
+    as_root: bool,
+) -> Result<Session, Failure> {
     let cancel = watch_signals()?;
     let mut workspaces = Vec::new();
     for workspace in request.policy.workspaces() {
@@ -171,7 +182,7 @@ async fn open_session(runtime: Runtime, request: Request, places: &Places, as_ro
         }
         workspaces.push(opened);
     }
-    check_deciding(&request, &workspaces, places)?;
+    check_deciding(&request, &workspaces, places, ours)?;
     let (audit, audit_dir) = open_audit(&request.policy, places)?;
     let audit = Rc::new(RefCell::new(audit));
     let (cache, cache_warning) = open_cache(&places.cache);
@@ -205,9 +216,14 @@ async fn open_session(runtime: Runtime, request: Request, places: &Places, as_ro
     })
 }
 
-/// T-10: no file that decides lies where the task can write.
-fn check_deciding(request: &Request, opened: &[OpenedWorkspace], places: &Places) -> Result<(), Failure> {
-    let writable: Vec<(String, (u64, u64))> = request
+/// T-10: nothing that decides about this run or the next lies where the task can write.
+fn check_deciding(
+    request: &Request,
+    opened: &[OpenedWorkspace],
+    places: &Places,
+    ours: &[OurProgram],
+) -> Result<(), Failure> {
+    let writable: Vec<(String, FileIdentity)> = request
         .policy
         .workspaces()
         .iter()
@@ -218,10 +234,29 @@ fn check_deciding(request: &Request, opened: &[OpenedWorkspace], places: &Places
     for file in request.deciding.iter().chain(&request.programs) {
         file.outside(&writable)?;
     }
-    for (what, dir) in [("audit directory", &places.audit), ("cache", &places.cache), ("run directory", &places.run)] {
-        crate::deciding::place_outside(what, dir, &writable)?;
+    for (path, passed) in ours {
+        deciding::outside("warden's program", path, passed, &writable)?;
+    }
+    // A policy that does not exist yet decides too, from the moment that a task has written it.
+    let (own, ceiling) = (&places.policy, Path::new(CEILING));
+    for (what, place) in [
+        ("audit directory", places.audit.as_path()),
+        ("cache", &places.cache),
+        ("run directory", &places.run),
+        ("place of your own policy", own.parent().unwrap_or(own)),
+        ("place of the system's policy", ceiling.parent().unwrap_or(ceiling)),
+    ] {
+        deciding::place_outside(what, place, &writable)?;
     }
     Ok(())
+}
+
+/// What the next run would execute: the spawner's programs and this one. Each with what was passed on the way to it.
+fn ours(binaries: &warden_spawner::Binaries) -> Result<Vec<OurProgram>, Failure> {
+    let own =
+        std::env::current_exe().map_err(|e| Failure::internal(format!("warden does not know where it is: {e}")))?;
+    let passed = warden_spawner::trusted::passed(&own);
+    Ok(binaries.passed.iter().cloned().chain(std::iter::once((own, passed))).collect())
 }
 
 fn open_audit(policy: &Effective, places: &Places) -> Result<(AuditLog, OwnedFd), Failure> {
@@ -327,7 +362,8 @@ fn end(session: Rc<Session>) -> Option<Head> {
     // Each keeper has removed what its command left. What a killed one could not is the work of an untrusted command, and
     // may be deep and large without end: the broker does not walk it (T-06), it says where it is.
     // By `unlinkat`: the broker's own jail has no `rmdir`.
-    let gone = nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &session.scratch_path, nix::unistd::UnlinkatFlags::RemoveDir);
+    let gone =
+        nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &session.scratch_path, nix::unistd::UnlinkatFlags::RemoveDir);
     if let Err(error) = gone
         && error != nix::errno::Errno::ENOENT
     {
@@ -340,5 +376,74 @@ fn end(session: Rc<Session>) -> Option<Head> {
             tracing::error!(%error, "the audit log could not be closed");
             Some(audit.head())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+    use warden_policy::{Format, Policy};
+
+    /// A folder with the places of one caller beside a workspace `work`.
+    struct Host(tempfile::TempDir);
+
+    impl Host {
+        fn new() -> Self {
+            let host = Self(tempfile::tempdir().unwrap());
+            for name in ["work", "home", "lib", "work/lib"] {
+                std::fs::create_dir(host.path(name)).unwrap();
+            }
+            for name in ["lib/cap-fs", "work/lib/cap-fs"] {
+                std::fs::write(host.path(name), "").unwrap();
+            }
+            host
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn places(&self, policy: &str) -> Places {
+            let beside = self.path("home");
+            Places { policy: self.path(policy), audit: beside.clone(), cache: beside.clone(), run: beside }
+        }
+
+        /// What is said with the workspace `work`, a policy at `policy` and a program at `program`.
+        fn check(&self, access: &str, policy: &str, program: &str) -> Result<(), Failure> {
+            let work = self.path("work");
+            let text =
+                format!("version = 1\n[[fs.workspace]]\nlabel = \"w\"\npath = \"work\"\naccess = \"{access}\"\n");
+            let layer = Policy::parse(&text, Format::Toml, "test", self.0.path()).unwrap();
+            let effective = Rc::new(Effective::combine(None, Some(layer), None).unwrap());
+            let request = Request { policy: effective, user: None, deciding: vec![], programs: vec![], quiet: true };
+            let facts = std::fs::metadata(&work).unwrap();
+            let opened = OpenedWorkspace {
+                id: 1,
+                identity: (facts.dev(), facts.ino()),
+                uid: facts.uid(),
+                path: work.display().to_string(),
+            };
+            let program = self.path(program);
+            let ours = [(program.clone(), warden_spawner::trusted::passed(&program))];
+            check_deciding(&request, &[opened], &self.places(policy), &ours)
+        }
+    }
+
+    #[test]
+    fn our_own_programs_in_a_workspace_are_refused_unless_it_is_read_only() {
+        let host = Host::new();
+        let refused = host.check("read-write", "home/policy.toml", "work/lib/cap-fs").unwrap_err();
+        assert!(refused.message.contains("warden's program") && refused.message.contains("`w`"), "{refused}");
+        assert!(host.check("read-write", "home/policy.toml", "lib/cap-fs").is_ok());
+        assert!(host.check("read-only", "home/policy.toml", "work/lib/cap-fs").is_ok());
+    }
+
+    #[test]
+    fn a_policy_that_does_not_exist_yet_cannot_be_planted() {
+        let host = Host::new();
+        let refused = host.check("read-write", "work/wasi-warden/policy.toml", "lib/cap-fs").unwrap_err();
+        assert!(refused.message.contains("your own policy"), "{refused}");
+        assert!(host.check("read-write", "home/wasi-warden/policy.toml", "lib/cap-fs").is_ok());
     }
 }

@@ -105,7 +105,7 @@ pub fn task_id() -> Result<[u8; 16], Failure> {
 }
 
 /// Reads a module as the calling user. Its bytes are hashed here and parsed elsewhere.
-pub fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
+fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
     let shown = path.display();
     let file = File::open(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Failure::new(Class::NotFound, format!("module {shown} does not exist")),

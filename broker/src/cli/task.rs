@@ -2,7 +2,7 @@
 
 use super::layers::{self, UserLayer};
 use super::limits::allowance;
-use super::run::{read_module, task_id};
+use super::run::task_id;
 use super::{Answer, outcome};
 use crate::compile;
 use crate::deciding::Deciding;
@@ -14,7 +14,7 @@ use crate::session::{self, Request};
 use crate::task::{Spec, Task};
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 use warden_policy::{Brain, Effective, Format, LimitKey, Llm, Manifest, ManifestKind, OnFailure, Predicate, Step};
@@ -82,7 +82,7 @@ pub fn run(args: TaskRunArgs, json: bool) -> Result<Answer, Failure> {
     deciding.push(file);
     let (task, brain, runbook) = match kind {
         ManifestKind::Goal { goal, brain } => (goal, brain_bytes(&brain, &mut deciding)?, false),
-        ManifestKind::Runbook { steps } => (runbook_text(&steps)?, builtin("runbook-player")?, true),
+        ManifestKind::Runbook { steps } => (runbook_text(&steps)?, builtin("runbook-player", &mut deciding)?, true),
         other => {
             let message =
                 format!("kind \"{}\" is not run by this version of warden; `warden run` runs a module", other.name());
@@ -121,26 +121,26 @@ fn runbook_text(steps: &[Step]) -> Result<String, Failure> {
 /// The bytes of the brain a manifest or flag names.
 pub fn brain_bytes(brain: &Brain, deciding: &mut Vec<Deciding>) -> Result<Vec<u8>, Failure> {
     match brain {
-        Brain::AgentCore => builtin("agent-core"),
-        Brain::Component(path) => {
-            let file = Deciding::open("the brain", path, nix::unistd::getuid().as_raw())?;
-            let bytes = file.bytes()?;
-            deciding.push(file);
-            Ok(bytes)
-        }
+        Brain::AgentCore => builtin("agent-core", deciding),
+        Brain::Component(path) => decided("the brain", path, deciding),
     }
 }
 
+/// The bytes of a guest, of the very file that was checked and will be compared with the workspaces (T-10): one that a task
+/// can replace would think for the next.
+fn decided(what: &'static str, path: &Path, deciding: &mut Vec<Deciding>) -> Result<Vec<u8>, Failure> {
+    let file = Deciding::open(what, path, nix::unistd::getuid().as_raw())?;
+    let bytes = file.bytes()?;
+    deciding.push(file);
+    Ok(bytes)
+}
+
 /// A guest that came with warden.
-fn builtin(name: &str) -> Result<Vec<u8>, Failure> {
+fn builtin(name: &str, deciding: &mut Vec<Deciding>) -> Result<Vec<u8>, Failure> {
     let file = format!("guests/{name}.wasm");
     let folders = program_folders();
     match folders.iter().map(|folder| folder.join(&file)).find(|path| path.is_file()) {
-        Some(path) => {
-            // T-10: a guest that others can replace would think for the task.
-            Deciding::open("the guest", &path, nix::unistd::getuid().as_raw())?;
-            read_module(&path)
-        }
+        Some(path) => decided("the guest", &path, deciding),
         None => {
             let places: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
             let message =
@@ -152,6 +152,12 @@ fn builtin(name: &str) -> Result<Vec<u8>, Failure> {
 
 /// Runs a plan–act–observe loop to its end.
 pub fn run_loop(task: LoopTask, json: bool) -> Result<Answer, Failure> {
+    if let Some(predicate) = crate::task::predicates::cannot_be_evaluated(&task.predicates) {
+        let message = format!(
+            "the predicate `{predicate}` cannot be evaluated: this version of warden has no helper that holds the thing"
+        );
+        return Err(Failure::new(Class::Unavailable, message));
+    }
     let recording = match task.policy.llm() {
         None => None,
         Some(Llm::Replay { file }) => Some(Deciding::open("the recording", file, nix::unistd::getuid().as_raw())?),
@@ -167,14 +173,8 @@ pub fn run_loop(task: LoopTask, json: bool) -> Result<Answer, Failure> {
     let programs = layers::open_programs(&task.policy)?;
     let policy = Rc::new(task.policy);
     let mut deciding = task.deciding;
-    let recording_fd = match recording {
-        Some(file) => {
-            let again = Deciding::open("the recording", &file.path, nix::unistd::getuid().as_raw())?;
-            deciding.push(file);
-            Some(again.into_fd())
-        }
-        None => None,
-    };
+    let recording_fd = recording.as_ref().map(Deciding::duplicate).transpose()?;
+    deciding.extend(recording);
     let (guest, brain, predicates, runbook) = (task.guest, task.brain, task.predicates, task.runbook);
     let request = Request { policy, user: task.user, deciding, programs, quiet: json };
     let progress = progress::for_terminal(json);
@@ -209,4 +209,23 @@ pub fn run_loop(task: LoopTask, json: bool) -> Result<Answer, Failure> {
         Ok((ended, crate::cache::hex(&id)))
     })?;
     Ok(outcome::task(ended, &id, head.as_ref(), transcript.as_deref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::stat;
+
+    #[test]
+    fn a_brain_in_a_workspace_is_among_what_is_compared_and_its_bytes_are_those_that_were_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("brain.wasm");
+        std::fs::write(&path, "checked").unwrap();
+        let facts = stat(dir.path()).unwrap();
+        let mut deciding = Vec::new();
+        assert_eq!(decided("the guest", &path, &mut deciding).unwrap(), b"checked");
+        let [file] = deciding.as_slice() else { panic!("{deciding:?}") };
+        assert!(file.outside(&[("w".to_owned(), (facts.st_dev, facts.st_ino))]).is_err());
+        assert!(file.outside(&[("w".to_owned(), (facts.st_dev, facts.st_ino + 1_000_000))]).is_ok());
+    }
 }

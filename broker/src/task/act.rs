@@ -90,7 +90,8 @@ impl Task {
             capability,
             op: row.op,
             input,
-            decision: Some(Decision::Deny),
+            // A limit or a missing helper is no denial by policy, and the log does not call it one.
+            decision: (error.code == ErrorCode::Denied).then_some(Decision::Deny),
             rule: Some(error.rule.as_str()).filter(|r| !r.is_empty()),
             policy_hash: Some(&self.policy_hash),
         };
@@ -137,24 +138,33 @@ impl Task {
         let task_deadline = self.ledger.deadline();
         let deadline = (now + patience).min(task_deadline);
         let mut cancel = self.around.cancel.clone();
-        let reply = {
-            let Some(Helper { jailed, .. }) = self.helpers.get(role) else {
-                return Err(CallError::new(ErrorCode::Internal, "the helper of this capability is not there"));
-            };
-            let worker = &mut self.worker.child;
-            let asked = jailed.peer.call::<C, R>(call, deadline + CANCEL_GRACE);
-            tokio::pin!(asked);
-            let early = tokio::select! {
-                biased;
-                reply = &mut asked => Some(reply),
-                _ = cancelled(&mut cancel) => None,
-                _exit = worker.exited() => None,
-                () = tokio::time::sleep_until(deadline) => None,
-            };
-            match early {
-                Some(reply) => reply,
-                // Nobody waits for it any more, or its time is up: a moment to end cleanly, so that the record says how.
-                None => tokio::time::timeout(CANCEL_GRACE / 2, asked).await.unwrap_or(Err(PeerError::Silent)),
+        let Some(Helper { jailed, .. }) = self.helpers.get(role) else {
+            return Err(CallError::new(ErrorCode::Internal, "the helper of this capability is not there"));
+        };
+        let worker = &mut self.worker.child;
+        let request = match jailed.peer.begin_call(call, deadline).await {
+            Ok(request) => request,
+            // Our own message does not fit a frame: nothing was sent, and the helper is not to blame.
+            Err(PeerError::Failed(why)) => {
+                return Err(CallError::new(ErrorCode::InvalidArgument, &format!("the call is too long: {why}")));
+            }
+            Err(error) => return Err(self.helper_lost(role, &error, false).await),
+        };
+        let early = tokio::select! {
+            biased;
+            reply = jailed.peer.reply(request) => Some(reply),
+            _ = cancelled(&mut cancel) => None,
+            _exit = worker.exited() => None,
+            () = tokio::time::sleep_until(deadline) => None,
+        };
+        let reply = match early {
+            Some(reply) => reply,
+            // Nobody waits for it any more, or its time is up: told so, it has a moment to say how it ended.
+            None => {
+                let grace = Instant::now() + CANCEL_GRACE;
+                let _ = jailed.peer.send(warden_proto::Kind::Cancel, request, &(), &[], grace).await;
+                let late = tokio::time::timeout_at(grace, jailed.peer.reply(request)).await;
+                late.unwrap_or(Err(PeerError::Silent))
             }
         };
         match reply {
@@ -198,12 +208,47 @@ impl Task {
         }
     }
 
-    /// Puts a payload into a reply to the worker.
-    pub(crate) async fn place_for_worker(&mut self, bytes: Vec<u8>) -> Result<warden_proto::blob::Body, Stop> {
+    /// Puts a payload into a reply to the worker; `beside` is what other payloads already take of that reply, bytes.
+    pub(crate) async fn place_for_worker(
+        &mut self,
+        bytes: Vec<u8>,
+        beside: usize,
+    ) -> Result<warden_proto::blob::Body, Stop> {
         let deadline = Instant::now() + REPLY_DEADLINE;
-        Ok(self.worker.peer.place(bytes, 1024, deadline).await?)
+        Ok(self.worker.peer.place(bytes, beside.saturating_add(REPLY_ENVELOPE_BYTES), deadline).await?)
+    }
+
+    /// Sends a payload ahead of a call, or the helper's loss: half a payload must not stay in its inbox.
+    pub(crate) async fn place_for_helper(
+        &mut self,
+        role: Role,
+        bytes: Vec<u8>,
+        spare: usize,
+    ) -> Result<warden_proto::blob::Body, CallError> {
+        let placed = match self.helpers.get(role) {
+            Some(helper) => helper.jailed.peer.place(bytes, spare, Instant::now() + REPLY_DEADLINE).await,
+            None => Err(PeerError::Gone),
+        };
+        match placed {
+            Ok(body) => Ok(body),
+            Err(error) => Err(self.helper_lost(role, &error, false).await),
+        }
+    }
+
+    /// Nothing more is asked once a person has asked for the end, or the time is up.
+    pub(crate) fn still_wanted(&self) -> Result<(), Stop> {
+        if let super::Cancel::Gently(signal) = *self.around.cancel.borrow() {
+            return Err(Stop(Ending::Cancelled(signal)));
+        }
+        if Instant::now() >= self.ledger.deadline() {
+            return Err(Stop(Ending::Timeout));
+        }
+        Ok(())
     }
 }
+
+/// What a reply holds beside its payloads, bytes at most.
+const REPLY_ENVELOPE_BYTES: usize = 8192;
 
 /// How a process ended, for a message.
 fn describe_exit(exit: ChildExit) -> String {

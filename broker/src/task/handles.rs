@@ -10,6 +10,8 @@ use warden_proto::msg::error::{CallError, ErrorCode};
 /// What an open handle names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handle {
+    /// cap-fs's own number for it.
+    pub helper: u32,
     /// Label of its workspace.
     pub label: String,
     /// Where it was when it was opened, relative to the workspace's root.
@@ -22,39 +24,50 @@ pub struct Handle {
     pub rule: String,
 }
 
-/// The open files and directories of one task.
+/// The open files and directories of one task, by numbers of the broker's own.
+///
+/// A number is never given out twice, so one that outlived its helper names nothing, and not another helper's file.
 #[derive(Debug, Default)]
-pub struct Handles(HashMap<u32, Handle>);
+pub struct Handles {
+    open: HashMap<u32, Handle>,
+    last: u32,
+}
 
 impl Handles {
-    /// Notes a handle that cap-fs gave out. False when it gave one out twice or too many: it has broken the protocol.
-    pub fn add(&mut self, number: u32, handle: Handle) -> bool {
-        number != 0 && self.0.len() < HANDLES_MAX && self.0.insert(number, handle).is_none()
+    /// Notes a handle that cap-fs gave out, and returns the task's number for it; none when cap-fs gave one out twice.
+    pub fn add(&mut self, handle: Handle) -> Option<u32> {
+        let again = self.open.values().any(|known| known.helper == handle.helper);
+        if handle.helper == 0 || again || self.open.len() >= HANDLES_MAX {
+            return None;
+        }
+        self.last = self.last.checked_add(1)?;
+        self.open.insert(self.last, handle);
+        Some(self.last)
     }
 
     /// The directory that `number` names.
     pub fn directory(&self, number: u32) -> Result<&Handle, CallError> {
-        self.0.get(&number).filter(|h| h.directory).ok_or_else(|| unknown("directory"))
+        self.open.get(&number).filter(|h| h.directory).ok_or_else(|| unknown("directory"))
     }
 
     /// The file that `number` names.
     pub fn file(&self, number: u32) -> Result<&Handle, CallError> {
-        self.0.get(&number).filter(|h| !h.directory).ok_or_else(|| unknown("file"))
+        self.open.get(&number).filter(|h| !h.directory).ok_or_else(|| unknown("file"))
     }
 
     /// Any handle.
     pub fn any(&self, number: u32) -> Result<&Handle, CallError> {
-        self.0.get(&number).ok_or_else(|| unknown("file or directory"))
+        self.open.get(&number).ok_or_else(|| unknown("file or directory"))
     }
 
     /// Forgets a handle.
     pub fn remove(&mut self, number: u32) {
-        self.0.remove(&number);
+        self.open.remove(&number);
     }
 
     /// Forgets all: the helper that gave them out is gone.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.open.clear();
     }
 }
 
@@ -65,40 +78,54 @@ fn unknown(what: &str) -> CallError {
 /// A running process of this task.
 #[derive(Debug, Clone)]
 pub struct Process {
+    /// cap-proc's own number for it.
+    pub helper: u32,
     /// Its command's name.
     pub command: String,
     /// The rule that allowed it.
     pub rule: String,
-    /// Whether its end has been seen and its place given back.
-    pub ended: bool,
+    /// Places of the task's limit that its tree may take; given back when its end is seen.
+    pub places: u64,
 }
 
-/// The processes of one task.
+/// The processes of one task, by numbers of the broker's own.
 #[derive(Debug, Default)]
-pub struct Processes(HashMap<u32, Process>);
+pub struct Processes {
+    started: HashMap<u32, Process>,
+    last: u32,
+}
 
 impl Processes {
-    /// Notes a process that cap-proc started.
-    pub fn add(&mut self, number: u32, process: Process) -> bool {
-        number != 0 && self.0.len() < HANDLES_MAX && self.0.insert(number, process).is_none()
+    /// Notes a process that cap-proc started, and returns the task's number for it; none when it was given out twice.
+    pub fn add(&mut self, process: Process) -> Option<u32> {
+        let again = self.started.values().any(|known| known.helper == process.helper);
+        if process.helper == 0 || again || self.started.len() >= HANDLES_MAX {
+            return None;
+        }
+        self.last = self.last.checked_add(1)?;
+        self.started.insert(self.last, process);
+        Some(self.last)
     }
 
     /// The process that `number` names.
-    pub fn get_mut(&mut self, number: u32) -> Result<&mut Process, CallError> {
+    pub fn get(&self, number: u32) -> Result<&Process, CallError> {
         let gone = || CallError::new(ErrorCode::NotFound, "this handle names no process of this task");
-        self.0.get_mut(&number).ok_or_else(gone)
+        self.started.get(&number).ok_or_else(gone)
     }
 
-    /// Forgets a process.
-    pub fn remove(&mut self, number: u32) -> Option<Process> {
-        self.0.remove(&number)
+    /// Its end was seen: the places that it held, once.
+    pub fn ended(&mut self, number: u32) -> u64 {
+        self.started.get_mut(&number).map_or(0, |process| std::mem::take(&mut process.places))
     }
 
-    /// Forgets all, and says how many had not ended.
+    /// Forgets a process, and returns the places that it still held.
+    pub fn remove(&mut self, number: u32) -> u64 {
+        self.started.remove(&number).map_or(0, |process| process.places)
+    }
+
+    /// Forgets all, and returns the places that they still held.
     pub fn clear(&mut self) -> u64 {
-        let running = self.0.values().filter(|p| !p.ended).count();
-        self.0.clear();
-        u64::try_from(running).unwrap_or(u64::MAX)
+        self.started.drain().fold(0, |sum, (_, process)| sum.saturating_add(process.places))
     }
 }
 
@@ -106,18 +133,40 @@ impl Processes {
 mod tests {
     use super::*;
 
-    fn file() -> Handle {
-        Handle { label: "a".into(), path: "x".into(), directory: false, writable: true, rule: String::new() }
+    fn file(helper: u32) -> Handle {
+        let (label, path) = ("a".into(), "x".into());
+        Handle { helper, label, path, directory: false, writable: true, rule: String::new() }
     }
 
     #[test]
     fn a_number_that_was_not_given_out_names_nothing() {
         let mut handles = Handles::default();
-        assert!(handles.add(7, file()));
-        assert!(handles.file(7).is_ok());
-        assert!(handles.file(8).is_err());
-        assert!(handles.directory(7).is_err(), "a file is no directory");
-        assert!(!handles.add(7, file()), "the same number twice");
-        assert!(!handles.add(0, file()), "zero is no handle");
+        let number = handles.add(file(7)).unwrap();
+        assert!(handles.file(number).is_ok());
+        assert!(handles.file(number + 1).is_err());
+        assert!(handles.directory(number).is_err(), "a file is no directory");
+        assert_eq!(handles.add(file(7)), None, "the same number of the helper's twice");
+        assert_eq!(handles.add(file(0)), None, "zero is no handle");
+    }
+
+    #[test]
+    fn a_number_that_outlived_its_helper_names_nothing_of_the_next() {
+        let mut handles = Handles::default();
+        let old = handles.add(file(1)).unwrap();
+        handles.clear();
+        let new = handles.add(file(1)).unwrap();
+        assert_ne!(old, new);
+        assert!(handles.file(old).is_err());
+        assert!(handles.file(new).is_ok());
+    }
+
+    #[test]
+    fn places_are_given_back_once() {
+        let mut processes = Processes::default();
+        let process = Process { helper: 3, command: "sh".into(), rule: String::new(), places: 5 };
+        let number = processes.add(process).unwrap();
+        assert_eq!(processes.ended(number), 5);
+        assert_eq!(processes.ended(number), 0);
+        assert_eq!(processes.remove(number), 0);
     }
 }

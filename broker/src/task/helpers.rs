@@ -6,7 +6,9 @@ use crate::runtime::ChildExit;
 use crate::sealed;
 use std::os::fd::AsFd;
 use std::time::Duration;
+use tokio::time::Instant;
 use warden_policy::{Access, ArgvShape, RuleKind};
+use warden_proto::limits::CANCEL_GRACE;
 use warden_proto::link_a::Inherit;
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::{self, FsSetup, PathRuleSetup, WorkspaceSetup};
@@ -15,7 +17,7 @@ use warden_proto::msg::llm::{LlmSetup, Provider};
 use warden_proto::msg::proc::{
     ArgShape as ShapeSetup, CommandSetup, EnvVar, ProcBounds, ProcSetup, RunnerCommand, RunnerSetup,
 };
-use warden_proto::{List, Text, codec, socket};
+use warden_proto::{Kind, List, Text, codec, socket};
 
 /// Starts of one helper in one task: a hostile guest that kills its helper again and again stops there (T-06).
 const STARTS_MAX: u32 = 5;
@@ -63,13 +65,18 @@ impl Helpers {
         None
     }
 
-    /// Ends every helper: asked first, then killed.
+    /// Ends every helper: all are asked first, then waited for together, then killed.
     pub async fn end_all(&mut self) {
-        for (_, helper) in self.running.drain(..) {
-            helper.jailed.end().await;
+        let deadline = Instant::now() + CANCEL_GRACE;
+        for (_, helper) in &mut self.running {
+            let _ = helper.jailed.peer.send(Kind::Goodbye, 0, &(), &[], deadline).await;
+        }
+        for (_, mut helper) in self.running.drain(..) {
+            let _ = tokio::time::timeout_at(deadline, helper.jailed.child.exited()).await;
+            helper.jailed.child.kill();
             if let Some(mut companion) = helper.companion {
-                // The runner ends with the front's socket; its keepers kill their commands first.
-                let _ = tokio::time::timeout(Duration::from_secs(1), companion.exited()).await;
+                // The runner ends with the front's socket; its keepers kill their commands first, and clean up.
+                let _ = tokio::time::timeout_at(deadline, companion.exited()).await;
             }
         }
     }

@@ -21,6 +21,11 @@ impl Task {
         match call {
             LoopCall::BeginStep => self.begin_step(row),
             LoopCall::Plan { thought } => {
+                if self.spec.runbook
+                    && let Some(spent) = self.charge_step(row)?
+                {
+                    return Ok(failed(spent));
+                }
                 self.planner_errors = 0;
                 self.state = State::Acting;
                 self.progress.thought(thought.as_str());
@@ -48,23 +53,36 @@ impl Task {
         self.end(&act, None, outcome_of(result, Value::Null), None, Instant::now())
     }
 
+    /// A turn of a planner is a step. The player of a runbook has a turn more than the runbook has steps, to say that it is
+    /// through: its steps are counted when it plays one.
     fn begin_step(&mut self, row: Row) -> Answer {
+        if !self.spec.runbook
+            && let Some(spent) = self.charge_step(row)?
+        {
+            return Ok(failed(spent));
+        }
+        self.state = State::Planning;
+        Ok(WorkerReply::Loop(LoopReply::Proceed))
+    }
+
+    /// Takes one step of the limit, and begins it in the report. The error is for the worker; the task is over with it.
+    fn charge_step(&mut self, row: Row) -> Result<Option<CallError>, Stop> {
         let policy = self.spec.policy.clone();
         let number = self.next_step_number();
+        let input = Value::Number(u64::from(number));
         match self.ledger.reserve(Cost::Steps, 1) {
             Ok(reserved) => {
                 self.ledger.settle(reserved, 1);
-                self.state = State::Planning;
                 self.report.begin_step(number);
                 self.progress.step(number);
-                self.record_turn(row, Value::Number(u64::from(number)), &Ok::<(), CallError>(()))?;
-                Ok(WorkerReply::Loop(LoopReply::Proceed))
+                self.record_turn(row, input, &Ok::<(), CallError>(()))?;
+                Ok(None)
             }
             Err(spent) => {
                 let error = limit_error(&spent, policy.limits().rule(LimitKey::Steps));
-                self.record_turn(row, Value::Number(u64::from(number)), &Err::<(), _>(error.clone()))?;
+                self.record_turn(row, input, &Err::<(), _>(error.clone()))?;
                 self.verdict = Some(Verdict::Exhausted(spent.to_string()));
-                Ok(failed(error))
+                Ok(Some(error))
             }
         }
     }

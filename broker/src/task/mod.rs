@@ -6,6 +6,7 @@
 //! for every call.
 
 mod act;
+mod file_grants;
 mod files;
 mod handles;
 mod helpers;
@@ -13,6 +14,7 @@ mod loops;
 mod model;
 pub mod monitor;
 mod policies;
+mod predicate_command;
 pub mod predicates;
 mod processes;
 pub mod report;
@@ -37,11 +39,17 @@ use tokio::time::{Instant, sleep_until};
 use warden_policy::Effective;
 use warden_policy::Predicate;
 use warden_proto::Kind;
-use warden_proto::limits::LOCKED_DEADLINE;
-use warden_proto::msg::error::CallError;
+use warden_proto::limits::{LOCKED_DEADLINE, REPLY_DEADLINE};
+use warden_proto::msg::error::{CallError, ErrorCode};
+use warden_proto::msg::fs::FsCall;
 use warden_proto::msg::life::Role;
+use warden_proto::msg::proc::ProcCall;
 use warden_proto::msg::worker::{End, Finish, GuestKind, Output, WorkerCall, WorkerReply, WorkerSetup};
 
+/// Calls of one task, whatever they cost: a bound on the log that one task can fill.
+const CALLS_MAX: u64 = 200_000;
+/// How a task ends whose output nobody reads any more, like any program in a pipeline.
+const SIGPIPE: i32 = 13;
 /// What a guest that missed its own timer gets before it is killed.
 const DEADLINE_GRACE: Duration = Duration::from_millis(250);
 
@@ -168,6 +176,10 @@ pub struct Task {
     reason: Option<String>,
     planner_errors: u32,
     verdict: Option<Verdict>,
+    /// Fuel and peak memory, as a worker said after the verdict.
+    used: (u64, u64),
+    /// Calls of the worker's so far.
+    calls: u64,
 }
 
 /// A task stops now.
@@ -226,6 +238,8 @@ impl Task {
             reason: None,
             planner_errors: 0,
             verdict: None,
+            used: (0, 0),
+            calls: 0,
         };
         task.report.landlock_abi = task.worker.locked.landlock_abi;
         let locked = task.worker.locked.clone();
@@ -247,9 +261,8 @@ impl Task {
             Err(Stop(ending)) => ending,
         };
         self.worker.child.kill();
-        let (fuel, memory_peak_bytes) = finish.map_or((0, 0), |f| (f.fuel, f.memory_peak_bytes));
+        let (fuel, memory_peak_bytes) = finish.map_or(self.used, |f| (f.fuel, f.memory_peak_bytes));
         self.helpers.end_all().await;
-        self.sinks.flush();
         let ended = Ended {
             ending,
             report: self.report,
@@ -279,18 +292,59 @@ impl Task {
             match frame.kind {
                 Kind::Output => {
                     let output: Output = frame.decode().map_err(PeerError::from)?;
-                    self.sinks.take(output, limit.into_std());
+                    self.pass_output(output, limit).await?;
                 }
                 Kind::Finish => return frame.decode().map_err(|e| PeerError::from(e).into()),
                 Kind::Call => {
                     let call: WorkerCall = frame.decode().map_err(PeerError::from)?;
                     let reply = self.answer(call).await?;
-                    let deadline = Instant::now() + warden_proto::limits::REPLY_DEADLINE;
-                    self.worker.peer.send(Kind::Reply, frame.request, &reply, &[], deadline).await?;
+                    self.send_reply(frame.request, &reply).await?;
+                    if let Some(verdict) = self.verdict.clone() {
+                        return Err(self.over(verdict).await);
+                    }
                 }
                 other => return Err(PeerError::Refused(format!("a worker may not send {other:?}")).into()),
             }
         }
+    }
+
+    /// Output goes to its sink, and no slow reader of it keeps a person or the clock waiting.
+    async fn pass_output(&mut self, output: Output, limit: Instant) -> Result<(), Stop> {
+        let mut cancel = self.around.cancel.clone();
+        tokio::select! {
+            biased;
+            signal = cancelled(&mut cancel) => Err(Stop(Ending::Cancelled(signal))),
+            () = sleep_until(limit) => Err(Stop(Ending::Timeout)),
+            kept = self.sinks.take(output) => match kept {
+                Ok(()) => Ok(()),
+                // As a pipeline ends: nobody reads what the guest says any more.
+                Err(_gone) => Err(Stop(Ending::Cancelled(SIGPIPE))),
+            },
+        }
+    }
+
+    async fn send_reply(&mut self, request: u32, reply: &WorkerReply) -> Result<(), Stop> {
+        let deadline = (Instant::now() + REPLY_DEADLINE).min(self.ledger.deadline() + DEADLINE_GRACE);
+        match self.worker.peer.send(Kind::Reply, request, reply, &[], deadline).await {
+            // A reply of ours that does not fit a frame is no fault of the worker's.
+            Err(PeerError::Failed(why)) => {
+                let error = CallError::new(ErrorCode::Internal, &format!("the answer is too long for a frame: {why}"));
+                Ok(self.worker.peer.send(Kind::Reply, request, &failed(error), &[], deadline).await?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// T-15: the verdict has fallen. The worker may still say what it used; nothing it asks is done any more.
+    async fn over(&mut self, verdict: Verdict) -> Stop {
+        let last = tokio::time::timeout(DEADLINE_GRACE, self.worker.peer.next()).await;
+        if let Ok(Ok(frame)) = last
+            && frame.kind == Kind::Finish
+            && let Ok(finish) = frame.decode::<Finish>()
+        {
+            self.used = (finish.fuel, finish.memory_peak_bytes);
+        }
+        Stop(Ending::Verdict(verdict))
     }
 
     /// One call: the table first, then the family's own handler.
@@ -299,6 +353,9 @@ impl Task {
         let Some(row) = row else {
             return Err(PeerError::Refused(format!("a call came that may not come while {:?}", self.state)).into());
         };
+        if let Some(refused) = self.gate(row, &call)? {
+            return Ok(refused);
+        }
         match call {
             WorkerCall::Fs { origin, call } => self.files(row, origin, call).await,
             WorkerCall::Proc { origin, alias, call } => self.commands(row, origin, alias.as_str(), call).await,
@@ -306,6 +363,35 @@ impl Task {
             WorkerCall::Policy { origin, call } => self.policy(row, origin, call).await,
             WorkerCall::Loop { call } => self.turn(row, call).await,
             WorkerCall::Absent { origin, capability } => self.absent(origin, capability.as_str()),
+        }
+    }
+
+    /// Before any handler: calls that cost nothing are counted too, since each is a record in the log (T-06), and what a
+    /// person wants to be asked about is not done by way of a handle or a process that was opened under another name.
+    fn gate(&mut self, row: monitor::Row, call: &WorkerCall) -> Result<Option<WorkerReply>, Stop> {
+        self.calls = self.calls.saturating_add(1);
+        if self.calls > CALLS_MAX {
+            return Err(Stop(Ending::Verdict(Verdict::Exhausted(format!(
+                "the guest made {CALLS_MAX} calls, more than any task may"
+            )))));
+        }
+        let closes = matches!(
+            call,
+            WorkerCall::Fs { call: FsCall::Close { .. }, .. } | WorkerCall::Proc { call: ProcCall::Close { .. }, .. }
+        );
+        if closes || row.capability.is_empty() || row.capability.starts_with("task.") {
+            return Ok(None);
+        }
+        let asked = self.spec.policy.approval(row.capability).map(str::to_owned);
+        match self.check_approval(row.capability, asked.as_deref()) {
+            Ok(()) => Ok(None),
+            Err(error) => {
+                self.refuse(row, row.capability, "", crate::audit::Value::Null, &error)?;
+                if call.is_action() {
+                    self.report.action(row.capability, &Err(error.clone()));
+                }
+                Ok(Some(failed(error)))
+            }
         }
     }
 

@@ -5,12 +5,10 @@ use super::monitor::Row;
 use super::{Answer, Stop, Task, Verdict, failed};
 use crate::audit::Value;
 use crate::ledger::Cost;
-use crate::peer::PeerError;
 use std::time::Duration;
 use tokio::time::Instant;
 use warden_policy::LimitKey;
 use warden_policy::{Call, Verdict as Decided};
-use warden_proto::limits::REPLY_DEADLINE;
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::life::Role;
 use warden_proto::msg::llm::{LlmCall, LlmHelperReply, LlmReply};
@@ -26,7 +24,8 @@ impl Task {
         let LlmCall { conversation, tools, options } = call;
         let conversation = self.worker.peer.take(conversation)?;
         let size = u64::try_from(conversation.len()).unwrap_or(u64::MAX);
-        let fields = [("bytes", Value::Number(size)), ("tools", Value::Bool(tools))];
+        let sent = conversation.clone();
+        let fields = [("conversation", Value::Bytes(&sent)), ("tools", Value::Bool(tools))];
         let input = Value::Fields(&fields);
         let rule = match self.allow_model(row) {
             Ok(rule) => rule,
@@ -57,7 +56,9 @@ impl Task {
         let amount = tokens.unwrap_or(reserved.1);
         self.ledger.settle(reserved.0, amount);
         let moved = result.as_ref().ok().and_then(|(_, content)| u64::try_from(content.len()).ok());
-        self.end(&act, ticket, outcome_of(&result, Value::Number(amount)), moved, started)?;
+        let content = result.as_ref().map_or(&[][..], |(_, content)| content.as_slice());
+        let told = [("tokens", Value::Number(amount)), ("content", Value::Bytes(content))];
+        self.end(&act, ticket, outcome_of(&result, Value::Fields(&told)), moved, started)?;
         let _ = origin;
         match result {
             Ok((LlmReply { mismatch: Some(detail), .. }, _)) => {
@@ -66,7 +67,7 @@ impl Task {
                 Err(Stop(super::Ending::Verdict(Verdict::Failed(format!("the recording does not match: {detail}")))))
             }
             Ok((mut reply, content)) => {
-                reply.content = self.place_for_worker(content).await?;
+                reply.content = self.place_for_worker(content, 0).await?;
                 Ok(WorkerReply::Llm(reply))
             }
             Err(error) => Ok(failed(error)),
@@ -111,11 +112,7 @@ impl Task {
         tools: bool,
         options: warden_proto::msg::llm::LlmOptions,
     ) -> Result<(LlmReply, Vec<u8>), CallError> {
-        let placed = match self.helpers.get(Role::CapLlm) {
-            Some(helper) => helper.jailed.peer.place(conversation, 8192, Instant::now() + REPLY_DEADLINE).await,
-            None => Err(PeerError::Gone),
-        };
-        let conversation = placed.map_err(|e| CallError::new(ErrorCode::Unavailable, &format!("cap-llm: {e}")))?;
+        let conversation = self.place_for_helper(Role::CapLlm, conversation, 8192).await?;
         let call = LlmCall { conversation, tools, options };
         let reply: LlmHelperReply = self.ask(Role::CapLlm, &call, MODEL_PATIENCE).await?;
         let reply = reply?;

@@ -60,6 +60,9 @@ const fn row(capability: &'static str, op: &'static str, cost: Option<Cost>, rec
     Row { capability, op, states: ANY, cost, recording }
 }
 
+/// A success predicate that is asked of a helper: the broker's own act, and on the record like any other.
+pub const PREDICATE: Row = row("task.predicate", "check", None, BeginEnd);
+
 /// The row of `call`, or none when a worker may never send it.
 pub fn row_of(call: &WorkerCall) -> Option<Row> {
     let (mut row, origin) = match call {

@@ -21,6 +21,12 @@ const BUDGETS: [BudgetKind; 6] = [
     BudgetKind::BrowserActions,
 ];
 
+/// A description that leaves room for those of all other commands in one frame.
+fn shortened(description: &str) -> Text<1024> {
+    let cut: Text<160> = Text::cut(description);
+    Text::cut(cut.as_str())
+}
+
 /// Events of a guest's own in the log of one task: beyond them it only fills the disk (T-06).
 const EVENTS_MAX: u64 = 1_000;
 
@@ -40,6 +46,10 @@ impl Task {
                 ("scope", scope.as_ref().map_or(Value::Null, |s| Value::Text(s.as_str()))),
                 ("justification", Value::Text(justification.as_str())),
             ],
+            // What is refused for its number does not fill the log by its length.
+            PolicyCall::LogEvent { event_type, .. } if result.is_err() => {
+                vec![("event_type", Value::Text(event_type.as_str()))]
+            }
             PolicyCall::LogEvent { event_type, step, payload } => vec![
                 ("event_type", Value::Text(event_type.as_str())),
                 ("step", step.map_or(Value::Null, |s| Value::Number(u64::from(s)))),
@@ -105,7 +115,7 @@ impl Task {
                 [] => "no arguments".to_owned(),
                 some => format!("arguments: {}", some.join(" | ")),
             };
-            CommandRule { name: Text::cut(&command.name), description: Some(Text::cut(&description)) }
+            CommandRule { name: Text::cut(&command.name), description: Some(shortened(&description)) }
         });
         PolicyReply::Snapshot {
             workspaces: List::first(workspaces),

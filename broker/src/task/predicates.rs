@@ -36,7 +36,10 @@ impl Task {
         self.evaluated.clear();
         let mut unmet = Vec::new();
         for predicate in self.spec.predicates.clone() {
+            self.still_wanted()?;
             let (met, detail) = self.judge(&predicate).await?;
+            // T-15: what could not be asked is not met, whichever way it was meant.
+            let met = met == Some(true);
             let name = predicate.to_string();
             self.progress.predicate(&name, met, &detail);
             if !met {
@@ -47,54 +50,70 @@ impl Task {
         Ok(unmet)
     }
 
-    async fn judge(&mut self, predicate: &Predicate) -> Result<(bool, String), Stop> {
+    async fn judge(&mut self, predicate: &Predicate) -> Result<Found, Stop> {
         let Predicate::File { path, check } = predicate else {
             return Box::pin(self.judge_other(predicate)).await;
         };
         let check = match file_check(check) {
             Ok(check) => check,
-            Err(why) => return Ok((false, why)),
+            Err(why) => return Ok((None, why)),
         };
-        let answer = self.check_file(path, check).await?;
+        let answer = self.check_file(&predicate.to_string(), path, check).await?;
         Ok(told(answer))
     }
 
-    async fn judge_other(&mut self, predicate: &Predicate) -> Result<(bool, String), Stop> {
+    async fn judge_other(&mut self, predicate: &Predicate) -> Result<Found, Stop> {
         match predicate {
             Predicate::Command { command, args } => {
-                let answer = self.check_command(command, args).await?;
+                let answer = self.check_command(&predicate.to_string(), command, args).await?;
                 Ok(told(answer))
             }
             Predicate::All(parts) => {
+                let mut unknown = None;
                 for part in parts {
                     let (met, detail) = self.judge(part).await?;
-                    if !met {
-                        return Ok((false, format!("{part}: {detail}")));
+                    match met {
+                        Some(true) => {}
+                        Some(false) => return Ok((Some(false), format!("{part}: {detail}"))),
+                        None => unknown = Some(format!("{part}: {detail}")),
                     }
                 }
-                Ok((true, "all hold".to_owned()))
+                Ok(unknown.map_or((Some(true), "all hold".to_owned()), |detail| (None, detail)))
             }
             Predicate::Any(parts) => {
-                let mut details = Vec::new();
+                let (mut details, mut unknown) = (Vec::new(), false);
                 for part in parts {
                     let (met, detail) = self.judge(part).await?;
-                    if met {
-                        return Ok((true, detail));
+                    if met == Some(true) {
+                        return Ok((met, detail));
                     }
+                    unknown |= met.is_none();
                     details.push(format!("{part}: {detail}"));
                 }
-                Ok((false, details.join("; ")))
+                Ok((if unknown { None } else { Some(false) }, details.join("; ")))
             }
             Predicate::Not(part) => {
                 let (met, detail) = self.judge(part).await?;
-                Ok((!met, detail))
+                Ok((met.map(|met| !met), detail))
             }
-            _ => Ok((
-                false,
-                "this version of warden cannot evaluate it: it has no helper that holds the thing".to_owned(),
-            )),
+            _ => Ok((None, UNKNOWN.to_owned())),
         }
     }
+}
+
+/// Whether it holds, if that could be found out, and what was found.
+type Found = (Option<bool>, String);
+
+const UNKNOWN: &str = "this version of warden cannot evaluate it: it has no helper that holds the thing";
+
+/// The first predicate that no helper of this version can evaluate: a task with one could never be done.
+pub fn cannot_be_evaluated(predicates: &[Predicate]) -> Option<&Predicate> {
+    predicates.iter().find_map(|predicate| match predicate {
+        Predicate::File { .. } | Predicate::Command { .. } => None,
+        Predicate::All(parts) | Predicate::Any(parts) => cannot_be_evaluated(parts),
+        Predicate::Not(part) => cannot_be_evaluated(std::slice::from_ref(part)),
+        other => Some(other),
+    })
 }
 
 /// The question in cap-fs's terms.
@@ -120,13 +139,11 @@ fn digest_of(hex: &str) -> Result<[u8; 32], String> {
     bytes.and_then(|b| b.try_into().ok()).ok_or_else(|| "the SHA-256 is not 64 hex digits".to_owned())
 }
 
-/// A predicate that could not be asked does not hold.
-fn told(answer: Result<(bool, String), CallError>) -> (bool, String) {
+/// A predicate that could not be asked neither holds nor fails.
+fn told(answer: Result<(bool, String), CallError>) -> Found {
     match answer {
-        Ok(found) => found,
-        Err(error) => {
-            let rule = if error.rule.is_empty() { String::new() } else { format!(" ({})", error.rule) };
-            (false, format!("{}{rule}", error.message))
-        }
+        Ok((met, detail)) => (Some(met), detail),
+        Err(error) if error.rule.is_empty() => (None, error.message.to_string()),
+        Err(error) => (None, format!("{} ({})", error.message, error.rule)),
     }
 }

@@ -12,12 +12,12 @@ use tokio::time::Instant;
 use warden_policy::LimitKey;
 use warden_policy::{Call, GrantScope, PathArg, ProcGrant, SpawnKind, Verdict};
 use warden_proto::blob::Body;
-use warden_proto::limits::REPLY_DEADLINE;
+use warden_proto::limits::{INLINE_MAX_BYTES, REPLY_DEADLINE};
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::{GuestTarget, HelperTarget};
 use warden_proto::msg::life::Role;
 use warden_proto::msg::proc::{
-    GuestCommand, HelperCommand, ProcCall, ProcGuestCall, ProcHelperCall, ProcHelperReply, ProcReply,
+    GuestCommand, HelperCommand, ProcCall, ProcGuestCall, ProcHelperCall, ProcHelperReply, ProcReply, Stream,
 };
 use warden_proto::msg::worker::{Origin, WorkerReply};
 use warden_proto::render::{self, Subject};
@@ -29,7 +29,9 @@ struct Shown {
     args: Vec<String>,
     cwd: String,
     process: String,
-    bytes: u64,
+    detail: &'static str,
+    stdin: Vec<u8>,
+    env: Vec<String>,
 }
 
 /// A command that may be started.
@@ -38,6 +40,8 @@ struct Startable {
     rule: String,
     degraded: Vec<String>,
     reserved: Reserved,
+    /// Processes that its tree may have, itself included.
+    places: u64,
 }
 
 /// A call that was done, with its payloads.
@@ -45,6 +49,26 @@ struct Done {
     reply: ProcReply,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+}
+
+impl Done {
+    /// What the record says of the answer: how it ended, and its output by the log's own bound.
+    fn told(&self) -> Vec<(&'static str, Value<'_>)> {
+        let number = |n: Option<i32>| n.map_or(Value::Null, |n| Value::Signed(i64::from(n)));
+        match &self.reply {
+            ProcReply::Ran { exit, .. } | ProcReply::Exited { exit } => vec![
+                ("status", number(exit.code)),
+                ("signal", number(exit.signal)),
+                ("timed_out", Value::Bool(exit.timed_out)),
+                ("stdout", Value::Bytes(&self.stdout)),
+                ("stderr", Value::Bytes(&self.stderr)),
+            ],
+            ProcReply::Started { process, .. } => vec![("process", Value::Number(u64::from(*process)))],
+            ProcReply::Data { bytes, eof } => vec![("data", Value::Bytes(bytes)), ("eof", Value::Bool(*eof))],
+            ProcReply::Accepted { bytes } => vec![("bytes", Value::Number(u64::from(*bytes)))],
+            ProcReply::Done => Vec::new(),
+        }
+    }
 }
 
 impl Task {
@@ -58,15 +82,18 @@ impl Task {
             }
             other => (other, None),
         };
-        let shown = self.shown(&call, alias, stdin.as_ref().map_or(0, Vec::len));
+        let shown = self.shown(&call, alias, stdin.clone().unwrap_or_default());
         let result = self.command_act(row, &shown, call, stdin).await?;
         if origin == Origin::Action {
             self.note_command_action(row, &shown, &result);
         }
         match result {
             Ok(Done { reply: ProcReply::Ran { exit, truncated, degraded, .. }, stdout, stderr }) => {
-                let stdout = self.place_for_worker(stdout).await?;
-                let stderr = self.place_for_worker(stderr).await?;
+                // Both must fit one frame: what the first takes of it the second has not.
+                let beside = stderr.len().min(INLINE_MAX_BYTES);
+                let stdout = self.place_for_worker(stdout, beside).await?;
+                let taken = if let Body::Inline { bytes } = &stdout { bytes.len() } else { 0 };
+                let stderr = self.place_for_worker(stderr, taken).await?;
                 Ok(WorkerReply::Proc(ProcReply::Ran { exit, stdout, stderr, truncated, degraded }))
             }
             Ok(done) => Ok(WorkerReply::Proc(done.reply)),
@@ -74,7 +101,7 @@ impl Task {
         }
     }
 
-    fn shown(&mut self, call: &ProcGuestCall, alias: &str, stdin: usize) -> Shown {
+    fn shown(&self, call: &ProcGuestCall, alias: &str, stdin: Vec<u8>) -> Shown {
         let of_command = |command: &GuestCommand| Shown {
             command: command.command.to_string(),
             args: command.args.iter().map(|a| a.to_string()).collect(),
@@ -84,7 +111,9 @@ impl Task {
                 None => String::new(),
             },
             process: alias.to_owned(),
-            bytes: u64::try_from(stdin).unwrap_or(u64::MAX),
+            detail: "",
+            stdin: stdin.clone(),
+            env: command.env.iter().map(|var| format!("{}={}", var.key, var.value)).collect(),
         };
         let number = match call {
             ProcCall::Run { command, .. } | ProcCall::Start { command, .. } => return of_command(command),
@@ -94,10 +123,16 @@ impl Task {
             | ProcCall::Signal { process, .. }
             | ProcCall::Close { process } => *process,
         };
-        let command = self.processes.get_mut(number).map(|p| p.command.clone()).unwrap_or_default();
+        let command = self.processes.get(number).map(|p| p.command.clone()).unwrap_or_default();
         let process = if alias.is_empty() { format!("#{number}") } else { alias.to_owned() };
-        let bytes = if let ProcCall::WriteStdin { bytes, .. } = call { bytes.len() } else { 0 };
-        Shown { command, args: Vec::new(), cwd: String::new(), process, bytes: u64::try_from(bytes).unwrap_or(0) }
+        let (detail, stdin) = match call {
+            ProcCall::WriteStdin { bytes, eof, .. } => (if *eof { "eof" } else { "" }, bytes.to_vec()),
+            ProcCall::Signal { signal, .. } => (signal.name(), Vec::new()),
+            ProcCall::Read { stream: Stream::Stdout, .. } => ("stdout", Vec::new()),
+            ProcCall::Read { stream: Stream::Stderr, .. } => ("stderr", Vec::new()),
+            _ => ("", Vec::new()),
+        };
+        Shown { command, args: Vec::new(), cwd: String::new(), process, detail, stdin, env: Vec::new() }
     }
 
     async fn command_act(
@@ -117,10 +152,12 @@ impl Task {
             ("args", Value::Texts(&shown.args)),
             ("cwd", Value::Text(&shown.cwd)),
             ("process", Value::Text(&shown.process)),
-            ("bytes", Value::Number(shown.bytes)),
+            ("detail", Value::Text(shown.detail)),
+            ("env", Value::Texts(&shown.env)),
+            ("stdin", Value::Bytes(&shown.stdin)),
         ];
         let input = Value::Fields(&fields);
-        let prepared = match self.prepare(call) {
+        let prepared = match self.prepare(row, call) {
             Ok(prepared) => prepared,
             Err(error) => {
                 self.refuse(row, row.capability, &target, input, &error)?;
@@ -137,19 +174,8 @@ impl Task {
         let ticket = self.begin(&act)?;
         let started = Instant::now();
         let result = self.ask_commands(prepared, shown, stdin).await;
-        let (exit, fields);
-        let done = match &result {
-            Ok(Done { reply: ProcReply::Ran { exit: how, .. } | ProcReply::Exited { exit: how }, .. }) => {
-                exit = *how;
-                fields = [
-                    ("status", exit.code.map_or(Value::Null, |c| Value::Signed(i64::from(c)))),
-                    ("signal", exit.signal.map_or(Value::Null, |s| Value::Signed(i64::from(s)))),
-                    ("timed_out", Value::Bool(exit.timed_out)),
-                ];
-                Value::Fields(&fields)
-            }
-            _ => Value::Null,
-        };
+        let fields = result.as_ref().map(Done::told).unwrap_or_default();
+        let done = Value::Fields(&fields);
         let moved = result.as_ref().ok().map(|d| d.stdout.len().saturating_add(d.stderr.len()));
         let moved = moved.and_then(|n| u64::try_from(n).ok());
         self.end(&act, ticket, outcome_of(&result, done), moved, started)?;
@@ -166,53 +192,67 @@ impl Task {
     }
 
     /// The call in cap-proc's terms, decided and reserved.
-    fn prepare(&mut self, call: ProcGuestCall) -> Result<Prepared, CallError> {
-        let done = |rule: String, call: ProcHelperCall, process: Option<u32>| Prepared {
-            call,
-            rule,
-            degraded: Vec::new(),
-            reserved: None,
-            process,
-            patience: REPLY_DEADLINE,
-        };
+    fn prepare(&mut self, row: Row, call: ProcGuestCall) -> Result<Prepared, CallError> {
         match call {
             ProcCall::Run { command, output_max_bytes, .. } => {
                 let start = self.startable(SpawnKind::Spawn, command)?;
                 let patience = Duration::from_millis(start.command.timeout_ms).saturating_add(REPLY_DEADLINE);
                 let most = u32::try_from(self.spec.output_max_bytes).unwrap_or(u32::MAX).min(OUTPUT_REPLY_MAX_BYTES);
                 let output_max_bytes = output_max_bytes.min(most);
-                let call = ProcCall::Run { command: start.command, stdin: empty_body(), output_max_bytes };
-                let (degraded, reserved) = (start.degraded, Some(start.reserved));
-                Ok(Prepared { degraded, reserved, patience, ..done(start.rule, call, None) })
+                let call = ProcCall::Run { command: start.command.clone(), stdin: empty_body(), output_max_bytes };
+                let Startable { command: _, rule, degraded, reserved, places } = start;
+                Ok(Prepared { call, rule, degraded, reserved: Some(reserved), places, process: None, patience })
             }
             ProcCall::Start { command, stdin, stdout, stderr } => {
                 let start = self.startable(SpawnKind::Start, command)?;
-                let call = ProcCall::Start { command: start.command, stdin, stdout, stderr };
-                let (degraded, reserved) = (start.degraded, Some(start.reserved));
-                Ok(Prepared { degraded, reserved, ..done(start.rule, call, None) })
+                let call = ProcCall::Start { command: start.command.clone(), stdin, stdout, stderr };
+                let Startable { command: _, rule, degraded, reserved, places } = start;
+                let patience = REPLY_DEADLINE;
+                Ok(Prepared { call, rule, degraded, reserved: Some(reserved), places, process: None, patience })
             }
-            ProcCall::WriteStdin { process, bytes, eof } => {
-                let rule = self.processes.get_mut(process)?.rule.clone();
-                Ok(done(rule, ProcCall::WriteStdin { process, bytes, eof }, Some(process)))
+            on_process => self.prepare_on_process(row, on_process),
+        }
+    }
+
+    /// A call on a process that was started before: decided again under its own name, by the process's own number.
+    fn prepare_on_process(&mut self, row: Row, call: ProcGuestCall) -> Result<Prepared, CallError> {
+        let number = match &call {
+            ProcCall::WriteStdin { process, .. }
+            | ProcCall::Read { process, .. }
+            | ProcCall::Wait { process, .. }
+            | ProcCall::Signal { process, .. }
+            | ProcCall::Close { process } => *process,
+            ProcCall::Run { .. } | ProcCall::Start { .. } => {
+                return Err(CallError::new(ErrorCode::Internal, "a call without a process"));
             }
-            ProcCall::Read { process, stream, max_bytes } => {
-                let rule = self.processes.get_mut(process)?.rule.clone();
-                let patience = self.spec.allowance.wall;
-                let call = ProcCall::Read { process, stream, max_bytes };
-                Ok(Prepared { patience, ..done(rule, call, Some(process)) })
-            }
-            ProcCall::Wait { process, timeout_ms } => {
-                let rule = self.processes.get_mut(process)?.rule.clone();
-                let patience = self.spec.allowance.wall;
-                Ok(Prepared { patience, ..done(rule, ProcCall::Wait { process, timeout_ms }, Some(process)) })
-            }
-            ProcCall::Signal { process, signal } => {
-                let rule = self.processes.get_mut(process)?.rule.clone();
-                Ok(done(rule, ProcCall::Signal { process, signal }, Some(process)))
-            }
-            ProcCall::Close { process } => {
-                let rule = self.processes.get_mut(process)?.rule.clone();
-                Ok(done(rule, ProcCall::Close { process }, Some(process)))
+        };
+        let (command, process) = {
+            let known = self.processes.get(number)?;
+            (known.command.clone(), known.helper)
+        };
+        // Ending a process is always allowed: it only gives back.
+        let rule = match &call {
+            ProcCall::Close { .. } => self.processes.get(number)?.rule.clone(),
+            _ => self.decide_process(row, &command)?,
+        };
+        let wall = self.spec.allowance.wall;
+        let (call, patience) = match call {
+            ProcCall::WriteStdin { bytes, eof, .. } => (ProcCall::WriteStdin { process, bytes, eof }, REPLY_DEADLINE),
+            ProcCall::Read { stream, max_bytes, .. } => (ProcCall::Read { process, stream, max_bytes }, wall),
+            ProcCall::Wait { timeout_ms, .. } => (ProcCall::Wait { process, timeout_ms }, wall),
+            ProcCall::Signal { signal, .. } => (ProcCall::Signal { process, signal }, REPLY_DEADLINE),
+            _ => (ProcCall::Close { process }, REPLY_DEADLINE),
+        };
+        Ok(Prepared { call, rule, degraded: Vec::new(), reserved: None, places: 0, process: Some(number), patience })
+    }
+
+    fn decide_process(&self, row: Row, command: &str) -> Result<String, CallError> {
+        let verdict = self.spec.policy.decide(&Call::Process { capability: row.capability, command });
+        match verdict.map_err(|e| CallError::new(ErrorCode::InvalidArgument, &e.to_string()))? {
+            Verdict::Deny(denial) => Err(CallError::denied(&denial.rule, &denial.reason)),
+            Verdict::Allow(grant) => {
+                self.check_approval(row.capability, grant.approval.as_deref())?;
+                Ok(grant.rules.last().cloned().unwrap_or_default())
             }
         }
     }
@@ -220,10 +260,15 @@ impl Task {
     fn startable(&mut self, kind: SpawnKind, command: GuestCommand) -> Result<Startable, CallError> {
         let (grant, rule) = self.decide_command(kind, &command)?;
         let policy = self.spec.policy.clone();
-        // One place is taken for the command itself; what is left besides is the bound of its whole tree.
-        let reserved = self.ledger.reserve(Cost::Processes, 1);
+        // What a tree may have is taken from the task's limit while it lives: all that is left for a command that runs to its
+        // end, half of it for one that goes on beside others, so that together they never have more (T-06).
+        let left = self.ledger.left(Cost::Processes);
+        let places = match kind {
+            SpawnKind::Spawn => left.max(1),
+            SpawnKind::Start => left.div_ceil(2).max(1),
+        };
+        let reserved = self.ledger.reserve(Cost::Processes, places);
         let reserved = reserved.map_err(|spent| limit_error(&spent, policy.limits().rule(LimitKey::Processes)))?;
-        let processes = self.ledger.left(Cost::Processes).saturating_add(1);
         let internal = |e: String| CallError::new(ErrorCode::Internal, &e);
         let cwd = match &grant.cwd {
             Some((workspace, path)) => HelperTarget::Workspace {
@@ -239,12 +284,16 @@ impl Task {
             cwd,
             env: List::first(command.env.into_vec()),
             timeout_ms: crate::ledger::millis(grant.timeout),
-            processes_max: u32::try_from(processes).unwrap_or(u32::MAX),
+            processes_max: u32::try_from(places).unwrap_or(u32::MAX),
         };
-        Ok(Startable { command, rule, degraded: grant.degraded, reserved })
+        Ok(Startable { command, rule, degraded: grant.degraded, reserved, places })
     }
 
-    fn decide_command(&self, kind: SpawnKind, command: &GuestCommand) -> Result<(ProcGrant, String), CallError> {
+    pub(super) fn decide_command(
+        &self,
+        kind: SpawnKind,
+        command: &GuestCommand,
+    ) -> Result<(ProcGrant, String), CallError> {
         let args: Vec<&str> = command.args.iter().map(|a| a.as_str()).collect();
         let names: Vec<&str> = command.env.iter().map(|v| v.key.as_str()).collect();
         let cwd = match &command.cwd {
@@ -278,13 +327,15 @@ impl Task {
         shown: &Shown,
         stdin: Option<Vec<u8>>,
     ) -> Result<Done, CallError> {
-        let Prepared { mut call, rule, degraded, reserved, process, patience } = prepared;
+        let Prepared { mut call, rule, degraded, reserved, places, process, patience } = prepared;
         if let (ProcCall::Run { stdin: place, .. }, Some(bytes)) = (&mut call, stdin) {
-            let placed = match self.helpers.get(Role::CapProcFront) {
-                Some(helper) => helper.jailed.peer.place(bytes, 40_960, Instant::now() + REPLY_DEADLINE).await,
-                None => Err(PeerError::Gone),
-            };
-            *place = placed.map_err(|e| CallError::new(ErrorCode::Unavailable, &format!("cap-proc: {e}")))?;
+            match self.place_for_helper(Role::CapProcFront, bytes, 40_960).await {
+                Ok(body) => *place = body,
+                Err(error) => {
+                    reserved.into_iter().for_each(|reserved| self.ledger.settle(reserved, 0));
+                    return Err(error);
+                }
+            }
         }
         let closing = matches!(call, ProcCall::Close { .. });
         let asked: Result<ProcHelperReply, CallError> = self.ask(Role::CapProcFront, &call, patience).await;
@@ -292,13 +343,13 @@ impl Task {
         // A command that runs to its end gives its place back; one that was started keeps it until its end is seen.
         let keeps = matches!(reply, Ok(ProcReply::Started { .. }));
         if let Some(reserved) = reserved {
-            self.ledger.settle(reserved, u64::from(keeps));
+            self.ledger.settle(reserved, if keeps { places } else { 0 });
         }
-        let reply = reply?;
+        let mut reply = reply?;
         for what in &degraded {
             self.report.degrade(what);
         }
-        self.follow(&reply, process, closing, shown, rule)?;
+        self.follow(&mut reply, process, closing, places, (shown, rule)).await?;
         match reply {
             ProcReply::Ran { exit, stdout, stderr, truncated, degraded } => {
                 for what in degraded.iter() {
@@ -317,35 +368,39 @@ impl Task {
         }
     }
 
-    /// Keeps the table of processes true after a reply.
-    fn follow(
+    /// Keeps the table of processes true after a reply, and gives a new process the task's own number.
+    async fn follow(
         &mut self,
-        reply: &ProcReply,
+        reply: &mut ProcReply,
         process: Option<u32>,
         closing: bool,
-        shown: &Shown,
-        rule: String,
+        places: u64,
+        (shown, rule): (&Shown, String),
     ) -> Result<(), CallError> {
         match (reply, process) {
-            (ProcReply::Started { process: number, degraded }, _) => {
+            (ProcReply::Started { process: number, degraded }, None) => {
                 for what in degraded.iter() {
                     self.report.degrade(what.as_str());
                 }
-                let new = Process { command: shown.command.clone(), rule, ended: false };
-                if !self.processes.add(*number, new) {
-                    return Err(CallError::new(ErrorCode::Internal, "cap-proc gave out a process twice"));
-                }
+                let new = Process { helper: *number, command: shown.command.clone(), rule, places };
+                let Some(own) = self.processes.add(new) else {
+                    self.ledger.give_back(Cost::Processes, places);
+                    let error = PeerError::Refused("it gave out a process twice".to_owned());
+                    return Err(self.helper_lost(Role::CapProcFront, &error, false).await);
+                };
+                *number = own;
+            }
+            (ProcReply::Started { .. }, Some(_)) => {
+                let error = PeerError::Refused("it started what it was not asked to".to_owned());
+                return Err(self.helper_lost(Role::CapProcFront, &error, false).await);
             }
             (ProcReply::Exited { .. }, Some(number)) => {
-                let process = self.processes.get_mut(number)?;
-                if !std::mem::replace(&mut process.ended, true) {
-                    self.ledger.give_back(Cost::Processes, 1);
-                }
+                let places = self.processes.ended(number);
+                self.ledger.give_back(Cost::Processes, places);
             }
-            (ProcReply::Done, Some(number))
-                if closing && self.processes.remove(number).is_some_and(|process| !process.ended) =>
-            {
-                self.ledger.give_back(Cost::Processes, 1);
+            (ProcReply::Done, Some(number)) if closing => {
+                let places = self.processes.remove(number);
+                self.ledger.give_back(Cost::Processes, places);
             }
             _ => {}
         }
@@ -370,60 +425,6 @@ impl Task {
         self.progress.action(row.capability, target.trim(), rendered.as_ref().err());
         self.report.action(row.capability, &rendered);
     }
-
-    /// Runs a predicate's command with the task's grants and a budget of its own.
-    pub(super) async fn check_command(
-        &mut self,
-        command: &str,
-        args: &[String],
-    ) -> Result<Result<(bool, String), CallError>, Stop> {
-        let asked = args.iter().map(Text::new).collect::<Result<Vec<_>, _>>().and_then(List::new);
-        let (Ok(args), Ok(name)) = (asked, Text::new(command)) else {
-            return Ok(Err(CallError::new(ErrorCode::InvalidArgument, "the predicate's command is too long")));
-        };
-        let timeout_ms = Some(crate::ledger::millis(super::predicates::DEADLINE));
-        let wanted = GuestCommand { command: name, args: args.clone(), cwd: None, env: List::default(), timeout_ms };
-        let (grant, _rule) = match self.decide_command(SpawnKind::Spawn, &wanted) {
-            Ok(decided) => decided,
-            Err(error) => return Ok(Err(error)),
-        };
-        if let Err(error) = self.need(Role::CapProcFront).await? {
-            return Ok(Err(error));
-        }
-        let cwd = match &grant.cwd {
-            Some((workspace, path)) => HelperTarget::Workspace {
-                workspace: u16::try_from(*workspace).unwrap_or(u16::MAX),
-                path: Text::cut(path.relative()),
-            },
-            None => HelperTarget::Workspace { workspace: u16::MAX, path: Text::default() },
-        };
-        let helper = HelperCommand {
-            command: u16::try_from(grant.command).unwrap_or(u16::MAX),
-            args,
-            cwd,
-            env: List::default(),
-            timeout_ms: crate::ledger::millis(super::predicates::DEADLINE),
-            processes_max: super::predicates::PROCESSES,
-        };
-        let call: ProcHelperCall = ProcCall::Run { command: helper, stdin: empty_body(), output_max_bytes: 4096 };
-        let patience = super::predicates::DEADLINE + REPLY_DEADLINE;
-        let reply: Result<ProcHelperReply, CallError> = self.ask(Role::CapProcFront, &call, patience).await;
-        Ok(match reply.and_then(|r| r) {
-            Ok(ProcReply::Ran { exit, stdout, stderr, .. }) => {
-                let _ = self.payload(Role::CapProcFront, stdout).await;
-                let errors = self.payload(Role::CapProcFront, stderr).await.unwrap_or_default();
-                let last = String::from_utf8_lossy(&errors).trim().lines().next_back().unwrap_or_default().to_owned();
-                match exit.code {
-                    Some(0) => Ok((true, "it succeeded".to_owned())),
-                    Some(code) => Ok((false, format!("it ended with status {code}: {last}"))),
-                    None if exit.timed_out => Ok((false, "it did not end in time".to_owned())),
-                    None => Ok((false, format!("signal {} ended it", exit.signal.unwrap_or(0)))),
-                }
-            }
-            Ok(_) => Err(CallError::new(ErrorCode::Internal, "cap-proc answered something else than was asked")),
-            Err(error) => Err(error),
-        })
-    }
 }
 
 /// Most of each output in one reply: both must fit what a peer may send in parts.
@@ -434,10 +435,12 @@ struct Prepared {
     rule: String,
     degraded: Vec<String>,
     reserved: Option<Reserved>,
+    places: u64,
+    /// The task's number for the process, when it is a call on one.
     process: Option<u32>,
     patience: Duration,
 }
 
-fn empty_body() -> Body {
+pub(super) fn empty_body() -> Body {
     Body::Inline { bytes: warden_proto::Bytes::default() }
 }

@@ -5,6 +5,9 @@ use warden_proto::msg::error::{CallError, ErrorCode};
 
 /// Longest output of one action in a result, bytes of JSON; longer ones are cut to a note.
 const ACTION_OUTPUT_MAX_BYTES: usize = 64 * 1024;
+/// Actions kept in full, and bytes of their outputs together: a hostile worker fills no memory (T-06).
+const ACTIONS_MAX: usize = 10_000;
+const ACTIONS_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Denials kept; more are counted.
 const DENIALS_MAX: usize = 1000;
 /// Steps kept in full.
@@ -47,6 +50,10 @@ pub struct Report {
     pub degraded: Vec<String>,
     /// Landlock ABI in force.
     pub landlock_abi: u8,
+    /// Actions that came after the report was full: counted, and in the log like all others.
+    pub actions_left_out: u64,
+    actions: usize,
+    action_bytes: usize,
 }
 
 impl Report {
@@ -76,6 +83,10 @@ impl Report {
 
     /// Adds an action's outcome to the step that has begun, and returns whether it succeeded.
     pub fn action(&mut self, capability: &str, result: &Result<Value, CallError>) {
+        if self.actions >= ACTIONS_MAX || self.action_bytes >= ACTIONS_MAX_BYTES {
+            self.actions_left_out = self.actions_left_out.saturating_add(1);
+            return;
+        }
         let mut rendered = warden_proto::render::action(capability, result);
         let size = rendered.get("output").map_or(0, |o| o.to_string().len());
         if size > ACTION_OUTPUT_MAX_BYTES
@@ -83,6 +94,8 @@ impl Report {
         {
             *output = json!({"cut": true, "bytes": size});
         }
+        self.actions = self.actions.saturating_add(1);
+        self.action_bytes = self.action_bytes.saturating_add(size.min(ACTION_OUTPUT_MAX_BYTES));
         if let Some(step) = self.steps.last_mut() {
             step.actions.push(rendered);
         }

@@ -113,6 +113,20 @@ pub enum WorkerCall {
     },
 }
 
+impl WorkerCall {
+    /// Whether it executes an action of the planner's.
+    pub fn is_action(&self) -> bool {
+        match self {
+            Self::Fs { origin, .. }
+            | Self::Proc { origin, .. }
+            | Self::Llm { origin, .. }
+            | Self::Policy { origin, .. }
+            | Self::Absent { origin, .. } => *origin == Origin::Action,
+            Self::Loop { .. } => false,
+        }
+    }
+}
+
 /// The answer to a [`WorkerCall`].
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum WorkerReply {
