@@ -7,14 +7,15 @@
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid, chdir, dup2_raw, fork, getppid, pipe2, read, write};
 use std::ffi::CString;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// First number of the private copies that are made before the fixed numbers are filled, above all of those.
-const STAGING_FD: RawFd = 512;
+/// Numbers between the last fixed one and the private copies that are made before the fixed ones are filled.
+const STAGING_GAP: usize = 8;
 
 /// A process could not be started: the step, and why.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -27,7 +28,7 @@ pub struct StartError {
 }
 
 /// Steps of a new process, by the number that it reports.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "set the death signal",
     "lose its parent",
     "restore signals",
@@ -35,6 +36,7 @@ const STEPS: [&str; 7] = [
     "place descriptors",
     "shut the rest",
     "execute",
+    "stage its report",
 ];
 
 /// Starts `program` with `arguments` and `descriptors` at 3 and up; returns once it has been executed.
@@ -45,35 +47,62 @@ pub fn execute(program: &OwnedFd, arguments: &[&str], descriptors: Vec<OwnedFd>)
         .collect::<Result<_, _>>()?;
     let (mut report, tell) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| StartError { step: "make a pipe", errno })?;
     let spawner = Pid::this();
+    let above = RawFd::try_from(descriptors.len().saturating_add(3).saturating_add(STAGING_GAP))
+        .map_err(|_| StartError { step: "count its descriptors", errno: Errno::EMFILE })?;
     // SAFETY: the spawner has one thread, so the child may run any code.
     match unsafe { fork() }.map_err(|errno| StartError { step: "fork", errno })? {
         ForkResult::Child => {
-            // Staged first: the fixed numbers may run over where it stands now.
-            if let Ok(tell) = staged(&tell) {
-                let (step, errno) = become_program(program, &arguments, &descriptors, spawner);
-                let [low, high, ..] = (errno as i32).to_le_bytes();
-                let _ = write(&tell, &[step, low, high]);
-            }
+            // Staged first: the fixed numbers may run over where it stands now. Until then it stands where it was made.
+            let (tell, (step, errno)) = match staged(&tell, above) {
+                Ok(staged) => (staged, become_program(program, &arguments, &descriptors, above, spawner)),
+                Err(errno) => (tell, (7, errno)),
+            };
+            let [low, high, ..] = (errno as i32).to_le_bytes();
+            let _ = write(&tell, &[step, low, high]);
             std::process::exit(125)
         }
         ForkResult::Parent { child } => {
             drop(tell);
-            let mut said = [0_u8; 3];
-            match read(&mut report, &mut said) {
-                Ok(3) => {
-                    let _ = nix::sys::wait::waitpid(child, None);
-                    let step = STEPS.get(usize::from(said[0])).copied().unwrap_or("start");
-                    Err(StartError { step, errno: Errno::from_raw(i32::from(u16::from_le_bytes([said[1], said[2]]))) })
-                }
-                // End-of-file: the pipe closed at exec.
-                _ => Ok(child),
-            }
+            heard(&mut report, child)
         }
     }
 }
 
+/// In the parent: only end-of-file says that the pipe was closed by the exec. Whatever else is said, the child is reaped.
+fn heard(report: &mut OwnedFd, child: Pid) -> Result<Pid, StartError> {
+    let mut said = [0_u8; 3];
+    let error = loop {
+        match read(&mut *report, &mut said) {
+            Ok(0) => return Ok(child),
+            Ok(3) => {
+                let step = STEPS.get(usize::from(said[0])).copied().unwrap_or("start");
+                let errno = Errno::from_raw(i32::from(u16::from_le_bytes([said[1], said[2]])));
+                break StartError { step, errno };
+            }
+            Err(Errno::EINTR) => continue,
+            Ok(_) => break StartError { step: "hear how its start went", errno: Errno::EPROTO },
+            Err(errno) => break StartError { step: "hear how its start went", errno },
+        }
+    };
+    let _ = kill(child, Signal::SIGKILL);
+    while nix::sys::wait::waitpid(child, None) == Err(Errno::EINTR) {}
+    Err(error)
+}
+
+/// Lets this process have as many descriptors as it may, whatever it was started under: the spawner holds some for each task.
+pub fn raise_descriptor_limit() -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+}
+
 /// In the child: never returns but with the step that failed.
-fn become_program(program: &OwnedFd, arguments: &[CString], descriptors: &[OwnedFd], spawner: Pid) -> (u8, Errno) {
+fn become_program(
+    program: &OwnedFd,
+    arguments: &[CString],
+    descriptors: &[OwnedFd],
+    above: RawFd,
+    spawner: Pid,
+) -> (u8, Errno) {
     if let Err(errno) = prctl::set_pdeathsig(Signal::SIGKILL) {
         return (0, errno);
     }
@@ -87,7 +116,7 @@ fn become_program(program: &OwnedFd, arguments: &[CString], descriptors: &[Owned
     if let Err(errno) = chdir("/") {
         return (3, errno);
     }
-    match place(program, descriptors) {
+    match place(program, descriptors, above) {
         Err(errno) => (4, errno),
         Ok((program, next)) => {
             if let Err(errno) = close_on_exec_from(next) {
@@ -104,11 +133,11 @@ fn become_program(program: &OwnedFd, arguments: &[CString], descriptors: &[Owned
 }
 
 /// Moves every descriptor out of the way, then to its number. The program's moves too, and stays until exec.
-fn place(program: &OwnedFd, descriptors: &[OwnedFd]) -> nix::Result<(OwnedFd, RawFd)> {
+fn place(program: &OwnedFd, descriptors: &[OwnedFd], above: RawFd) -> nix::Result<(OwnedFd, RawFd)> {
     let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
-    let null = staged(&null)?;
-    let program = staged(program)?;
-    let staged_all: Vec<OwnedFd> = descriptors.iter().map(staged).collect::<nix::Result<_>>()?;
+    let null = staged(&null, above)?;
+    let program = staged(program, above)?;
+    let staged_all: Vec<OwnedFd> = descriptors.iter().map(|fd| staged(fd, above)).collect::<nix::Result<_>>()?;
     for number in 0..=2 {
         put(&null, number)?;
     }
@@ -120,8 +149,9 @@ fn place(program: &OwnedFd, descriptors: &[OwnedFd]) -> nix::Result<(OwnedFd, Ra
     Ok((program, next))
 }
 
-fn staged(fd: &OwnedFd) -> nix::Result<OwnedFd> {
-    let number = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(STAGING_FD))?;
+/// A private copy at a number that no fixed one reaches.
+fn staged(fd: &OwnedFd, above: RawFd) -> nix::Result<OwnedFd> {
+    let number = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(above))?;
     // SAFETY: fcntl has just made this descriptor; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
@@ -140,4 +170,57 @@ fn close_on_exec_from(first: RawFd) -> nix::Result<()> {
     // SAFETY: close_range with CLOSE_RANGE_CLOEXEC only sets flags on numbers of this process.
     let result = unsafe { libc::close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
     Errno::result(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use std::process::Command;
+
+    fn file(path: &str) -> OwnedFd {
+        open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).unwrap()
+    }
+
+    fn start(program: &str, descriptors: usize) -> Result<Pid, StartError> {
+        let given = std::iter::repeat_with(|| file("/dev/null")).take(descriptors).collect();
+        execute(&file(program), &["true"], given)
+    }
+
+    /// Runs one of the ignored tests in a process of its own, which may have `limit` descriptors.
+    fn under(limit: u32, test: &str) {
+        let script =
+            format!("ulimit -n {limit} && exec \"$0\" --exact child::tests::{test} --ignored --test-threads=1");
+        let ran = Command::new("/bin/sh").arg("-c").arg(script).arg(std::env::current_exe().unwrap()).output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    fn a_start_under_a_small_limit_of_descriptors_works_and_one_without_room_is_reported() {
+        under(512, "a_program_starts");
+        under(24, "a_program_starts");
+        under(14, "a_program_has_no_room");
+    }
+
+    #[test]
+    #[ignore = "run by another test, in a process of its own"]
+    fn a_program_starts() {
+        let child = start("/bin/true", 4).unwrap();
+        assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
+    }
+
+    #[test]
+    #[ignore = "run by another test, in a process of its own"]
+    fn a_program_has_no_room() {
+        let error = start("/bin/true", 4).unwrap_err();
+        assert_eq!(error.step, "stage its report", "{error}");
+        assert_eq!(waitpid(None, None), Err(Errno::ECHILD), "it is reaped");
+    }
+
+    #[test]
+    fn what_is_no_program_is_reported_with_its_step() {
+        let error = start("/etc/passwd", 1).unwrap_err();
+        assert_eq!((error.step, error.errno), ("execute", Errno::EACCES));
+    }
 }

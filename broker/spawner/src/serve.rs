@@ -3,7 +3,7 @@
 use crate::SpawnerError;
 use crate::binaries::Binaries;
 use crate::birth;
-use crate::child::{StartError, execute};
+use crate::child::{StartError, execute, raise_descriptor_limit};
 use crate::children::Children;
 use crate::template::Template;
 use crate::workspaces::Workspaces;
@@ -54,6 +54,7 @@ fn settle(broker: Pid) -> Result<SignalFd, SpawnerError> {
     // T-12: a keeper or worker that is orphaned comes here to be reaped, not to init.
     prctl::set_child_subreaper(true).map_err(step("adopt orphans"))?;
     setsid().map_err(step("lead a session"))?;
+    raise_descriptor_limit().map_err(step("raise its limit of descriptors"))?;
     std::env::set_current_dir("/").map_err(|_| SpawnerError::System("change to /", Errno::EIO))?;
     let mut set = SigSet::empty();
     set.add(Signal::SIGCHLD);
