@@ -94,8 +94,8 @@ where
         let runtime = Runtime::new(link)?;
         let session = Rc::new(open_session(runtime, request, &places, &ours, identity == Identity::Root).await?);
         let result = body(session.clone()).await;
-        let head = end(session);
-        Ok((result?, head))
+        let head = end(&session);
+        Ok((result?, Some(head?)))
     })
 }
 
@@ -271,13 +271,9 @@ fn open_audit(policy: &Effective, places: &Places) -> Result<(AuditLog, OwnedFd)
         None => None,
         Some(AuditSink::Journald) => Some(Mirror::journald(Path::new(crate::audit::JOURNALD_SOCKET))?),
         Some(AuditSink::Descriptor(number)) => {
-            let fd = i32::try_from(*number)
-                .ok()
-                .filter(|n| *n > 2)
-                .and_then(|n| warden_proto::sys::inherited(n).ok())
-                .ok_or_else(|| {
-                    Failure::usage(format!("[audit] sink = \"fd:{number}\": no such descriptor was passed"))
-                })?;
+            let fd = i32::try_from(*number).ok().and_then(|n| warden_proto::sys::adopt(n).ok()).ok_or_else(|| {
+                Failure::usage(format!("[audit] sink = \"fd:{number}\": no such descriptor was passed"))
+            })?;
             Some(Mirror::descriptor(fd, &format!("fd:{number}"))?)
         }
     };
@@ -358,7 +354,7 @@ fn rotate_on_hangup(audit: Rc<RefCell<AuditLog>>) -> Result<(), Failure> {
 }
 
 /// Where the log stands now, and the end of what only this session needed.
-fn end(session: Rc<Session>) -> Option<Head> {
+fn end(session: &Session) -> Result<Head, Failure> {
     // Each keeper has removed what its command left. What a killed one could not is the work of an untrusted command, and
     // may be deep and large without end: the broker does not walk it (T-06), it says where it is.
     // By `unlinkat`: the broker's own jail has no `rmdir`.
@@ -369,14 +365,14 @@ fn end(session: Rc<Session>) -> Option<Head> {
     {
         tracing::warn!(path = %session.scratch_path.display(), %error, "a command's private files were left behind");
     }
-    let mut audit = session.around.audit.borrow_mut();
-    match audit.finish() {
-        Ok(head) => Some(head),
-        Err(error) => {
-            tracing::error!(%error, "the audit log could not be closed");
-            Some(audit.head())
-        }
-    }
+    closed(&mut session.around.audit.borrow_mut())
+}
+
+/// T-09: a task whose end is not on the record did not end well, whatever it did.
+fn closed(audit: &mut AuditLog) -> Result<Head, Failure> {
+    audit
+        .finish()
+        .map_err(|e| Failure::internal(format!("the audit log could not be closed; its last records may be lost: {e}")))
 }
 
 #[cfg(test)]
@@ -445,5 +441,38 @@ mod tests {
         let refused = host.check("read-write", "work/wasi-warden/policy.toml", "lib/cap-fs").unwrap_err();
         assert!(refused.message.contains("your own policy"), "{refused}");
         assert!(host.check("read-write", "home/wasi-warden/policy.toml", "lib/cap-fs").is_ok());
+    }
+
+    fn effective(dir: &Path, text: &str) -> Effective {
+        let layer = Policy::parse(&format!("version = 1\n{text}"), Format::Toml, "test", dir).unwrap();
+        Effective::combine(None, Some(layer), None).unwrap()
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_closed_fails_the_command_and_one_that_can_does_not() {
+        let host = Host::new();
+        let places = Places { audit: host.path("log"), ..host.places("home/policy.toml") };
+        let (mut log, _dir) = open_audit(&effective(&host.path("work"), ""), &places).unwrap();
+        assert!(closed(&mut log).is_ok());
+        let failure = closed(&mut log).unwrap_err();
+        assert_eq!((failure.class, failure.class.status()), (Class::Internal, 125), "{failure}");
+    }
+
+    #[test]
+    fn a_sink_is_a_descriptor_that_was_passed_and_none_of_our_own() {
+        use std::os::fd::{AsRawFd, IntoRawFd};
+        let host = Host::new();
+        let (_read, write) = nix::unistd::pipe().unwrap();
+        let passed = write.into_raw_fd();
+        warden_proto::sys::note_inherited();
+        let (_other_read, ours) = nix::unistd::pipe().unwrap();
+        let opened = |number: i32| {
+            let places = Places { audit: host.path("log"), ..host.places("home/policy.toml") };
+            let sink = format!("[audit]\nsink = \"fd:{number}\"\n");
+            open_audit(&effective(&host.path("work"), &sink), &places).map(drop)
+        };
+        assert!(opened(ours.as_raw_fd()).is_err_and(|e| e.message.contains("no such descriptor")));
+        opened(passed).unwrap();
+        assert!(opened(passed).is_err(), "it is given out once");
     }
 }

@@ -85,9 +85,18 @@ fn wants_json(arguments: &[OsString]) -> bool {
 
 /// Runs the command line and returns the exit status.
 pub fn main() -> i32 {
+    // T-13: before anything is read, for every command. Then, before anything is opened, what we were started with.
+    let hardened = warden_spawner::birth::harden();
+    warden_proto::sys::note_inherited();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let json = wants_json(&arguments);
     start_log();
+    if let Err(errno) = hardened {
+        return answer(
+            Err(Failure::internal(format!("warden could not make itself unreadable to others: {errno}"))),
+            json,
+        );
+    }
     let result = match Cli::try_parse_from(&arguments) {
         Ok(cli) => obey(cli.command, json),
         Err(error) => match explain_usage(&error, json) {
@@ -95,6 +104,10 @@ pub fn main() -> i32 {
             Err(failure) => Err(failure),
         },
     };
+    answer(result, json)
+}
+
+fn answer(result: Result<Answer, Failure>, json: bool) -> i32 {
     match result {
         Ok(answer) => print(&answer, json),
         Err(failure) => {

@@ -3,8 +3,15 @@
 
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use std::collections::BTreeSet;
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
+
+/// One more than the highest number that [`note_inherited`] looks at.
+const NOTED_END: RawFd = 1024;
+/// What the process was started with, beyond the standard three, and has not been adopted.
+static NOTED: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
 
 /// One received packet: its length, whether it was cut, and its descriptors.
 #[derive(Debug)]
@@ -47,4 +54,51 @@ pub fn inherited(number: RawFd) -> nix::Result<OwnedFd> {
     nix::fcntl::fcntl(borrowed, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
     // SAFETY: the number is open (checked above) and by convention owned by nobody in a process that has just started.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Notes which numbers from 3 on are open, and sets them close-on-exec, so that none reaches a program that is started.
+///
+/// Called first thing in `warden`, before anything is opened: what is noted here is nobody's, and [`adopt`] gives it out.
+pub fn note_inherited() {
+    let mut noted = NOTED.lock().unwrap_or_else(PoisonError::into_inner);
+    noted.extend((3..NOTED_END).filter(|number| {
+        // SAFETY: fcntl on a number that is not open only fails.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(*number) };
+        nix::fcntl::fcntl(borrowed, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).is_ok()
+    }));
+}
+
+/// Takes ownership of a descriptor that [`note_inherited`] noted, once. Any other number is one of ours, or not open:
+/// EBADF.
+pub fn adopt(number: RawFd) -> nix::Result<OwnedFd> {
+    let noted = NOTED.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    if !noted {
+        return Err(nix::errno::Errno::EBADF);
+    }
+    // SAFETY: it was open before this process opened anything, nothing else closes a noted number, and it was taken from
+    // the list just now, so that nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::errno::Errno;
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    use std::os::fd::IntoRawFd;
+
+    #[test]
+    fn what_was_noted_is_adopted_once_and_what_is_ours_never() {
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let passed = write.into_raw_fd();
+        note_inherited();
+        let (_other, ours) = nix::unistd::pipe().unwrap();
+        assert_eq!(adopt(ours.as_raw_fd()).map(drop), Err(Errno::EBADF));
+        let flags = fcntl(&read, FcntlArg::F_GETFD).unwrap();
+        assert!(FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC), "no program we start gets it");
+        let adopted = adopt(passed).unwrap();
+        assert_eq!(nix::unistd::write(&adopted, b"x"), Ok(1));
+        assert_eq!(adopt(passed).map(drop), Err(Errno::EBADF));
+        assert_eq!(adopt(1).map(drop), Err(Errno::EBADF));
+    }
 }
