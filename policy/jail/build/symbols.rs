@@ -31,6 +31,21 @@ const OWN: &[(&str, i64)] = &[
     ("SOCK_TYPE_MASK", 0xf),
     // asm-generic/fcntl.h: what makes O_TMPFILE of O_DIRECTORY, so that the mode counts without O_CREAT
     ("O_TMPFILE_BIT", 0o20_000_000),
+    // asm-generic/ioctl.h: the parts of a request's number
+    ("IOC_DIRECTION", 0xc000_0000),
+    ("IOC_SIZE", 0x3fff_0000),
+    ("IOC_TYPE", 0xff00),
+    ("IOC_WRITE", 0x4000_0000),
+    // linux/fs.h, linux/fsverity.h, ext4, fscrypt; linux/xfs_fs.h and FS_IOC_FSSETXATTR; FS_IOC_SETVERSION; f2fs
+    ("IOC_TYPE_FS", 0x6600),
+    ("IOC_TYPE_XFS", 0x5800),
+    ("IOC_TYPE_VERSION", 0x7600),
+    ("IOC_TYPE_F2FS", 0xf500),
+    // linux/fscrypt.h, which says `read` of what it writes
+    ("FS_IOC_SET_ENCRYPTION_POLICY", 0x800c_6613),
+    // linux/btrfs.h: requests that take a name (struct btrfs_ioctl_vol_args, 4096 bytes), and one that sets flags
+    ("BTRFS_IOC_WITH_NAME", 0x5000_9400),
+    ("BTRFS_IOC_SUBVOL_SETFLAGS", 0x4008_941a),
     // asm-generic/ioctls.h, the newer termios
     ("TCGETS2", 0x802c_542a),
 ];

@@ -198,14 +198,14 @@ pub fn worker_scope() -> Result<Entered, LifeError> {
 }
 
 /// A command's own jail over the runner's, just before exec: a domain nested in the keeper's, and the command's filter.
-/// Changes of mode, owner and times by path are refused, which git and linkers do not survive: prefer
+/// Changes of mode, owner and times are refused, which git and linkers do not survive: prefer
 /// [`lock_down_command_supervised`] where a program writes.
 pub fn lock_down_command(grants: &Grants<'_>) -> Result<Isolation, LifeError> {
     let entered = Domain::build(Role::CapProcCommand, grants)?.enter()?;
     filter(Role::CapProcCommand, entered, 2)
 }
 
-/// The same for a command whose keeper performs chmod and utimensat by [`crate::metadata::perform`]. The mark that
+/// The same for a command whose keeper performs changes of mode and times by [`crate::metadata::perform`]. The mark that
 /// [`crate::notify::install_with_metadata`] returned beside the listener proves that those calls wait for it.
 pub fn lock_down_command_supervised(
     grants: &Grants<'_>,

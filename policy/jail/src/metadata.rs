@@ -1,9 +1,11 @@
-//! Performs a command's changes of mode and times by path, in its keeper, inside its workspaces.
+//! Performs a command's changes of mode and times, in its keeper, inside its workspaces.
 //!
 //! Landlock does not govern chmod and utimensat, so a command may not make them itself: they would reach every
 //! file of the uid. Its calls wait at the listener; this reads the path once into memory of the keeper, opens what
-//! it names without acting, looks where that lies, and acts on what was opened (T-01, T-02). The command's words
-//! are a path and numbers; nothing else of it is parsed. Runs in the keeper, outside the command's domain.
+//! it names without acting, looks where that lies, and acts on what was opened (T-01, T-02). A descriptor is judged
+//! like a path: one opened to read is enough for fchmod and futimens, which would change a file of a read-only
+//! workspace (T-01). The command's words are a path and numbers; nothing else of it is parsed. Runs in the keeper,
+//! outside the command's domain.
 //! No mode with a set-id bit is ever set: the program would run as the task's user for any other user of the host,
 //! with no jail around it (T-07, T-13).
 
@@ -23,8 +25,8 @@ const PAGE_BYTES: u64 = 4096;
 /// What a notice asks for, read from registers only.
 struct Request {
     directory: i32,
-    /// Where the path lies in the command's memory.
-    path: u64,
+    /// Where the path lies in the command's memory; `None` where the descriptor itself is meant.
+    path: Option<u64>,
     change: Change,
     follow: bool,
     empty_path: bool,
@@ -35,6 +37,8 @@ enum Change {
     Mode(u32),
     /// Where two `timespec` lie in the command's memory; 0 for now.
     Times(u64),
+    /// Never done. `cp -p` and `sed -i` ask for the user and group that a file has, and are told that it has them.
+    Owner(u32, u32),
 }
 
 /// Does what the waiting call asks for, if what it names lies beneath one of `writable`, and answers it; else answers
@@ -50,14 +54,14 @@ pub fn perform(listener: &Listener, notice: &Notice, writable: &[BorrowedFd<'_>]
 fn attempt(listener: &Listener, notice: &Notice, writable: &[BorrowedFd<'_>]) -> nix::Result<()> {
     let mut request = request(notice)?;
     let memory = File::open(format!("/proc/{}/mem", notice.pid)).map_err(errno)?;
-    let mut path = read_path(&memory, request.path)?;
+    let mut path = request.path.map_or_else(|| Ok(CString::default()), |at| read_path(&memory, at))?;
     if let Some(number) = own_descriptor(&path) {
         (request.directory, request.empty_path, path) = (number, true, CString::default());
     }
     let times = match request.change {
         Change::Times(0) => Some([Timestamp::NOW; 2]),
         Change::Times(at) => Some(read_times(&memory, at)?),
-        Change::Mode(_) => None,
+        Change::Mode(_) | Change::Owner(..) => None,
     };
     let base = base(notice.pid, &request, &path)?;
     // Only now is it sure that memory and directory were of the process that waits, not of a later one with its pid.
@@ -70,6 +74,7 @@ fn attempt(listener: &Listener, notice: &Notice, writable: &[BorrowedFd<'_>]) ->
     }
     match (request.change, times) {
         (Change::Mode(mode), _) => set_mode(&target, mode),
+        (Change::Owner(user, group), _) => has_owner(&target, user, group),
         (Change::Times(_), Some(times)) => set_times(&target, &times),
         (Change::Times(_), None) => Err(nix::Error::EINVAL),
     }
@@ -98,18 +103,30 @@ fn mode(argument: u64) -> nix::Result<Change> {
 fn request(notice: &Notice) -> nix::Result<Request> {
     let [first, second, third, fourth, ..] = notice.args;
     let (directory, path, change, flags) = match i64::from(notice.number) {
-        libc::SYS_chmod => (libc::AT_FDCWD, first, mode(second)?, 0),
-        libc::SYS_fchmodat => (int(first), second, mode(third)?, 0),
-        SYS_FCHMODAT2 => (int(first), second, mode(third)?, int(fourth)),
-        libc::SYS_utimensat => (int(first), second, Change::Times(third), int(fourth)),
+        libc::SYS_chmod => (libc::AT_FDCWD, Some(first), mode(second)?, 0),
+        libc::SYS_fchmodat => (int(first), Some(second), mode(third)?, 0),
+        SYS_FCHMODAT2 => (int(first), Some(second), mode(third)?, int(fourth)),
+        libc::SYS_fchmod => (descriptor(first)?, None, mode(second)?, 0),
+        libc::SYS_fchown => (descriptor(first)?, None, Change::Owner(low(second), low(third)), 0),
+        // With a null path it means the descriptor, which must then be one, and takes no flag.
+        libc::SYS_utimensat if second == 0 && int(first) == libc::AT_FDCWD => return Err(nix::Error::EFAULT),
+        libc::SYS_utimensat if second == 0 && int(fourth) != 0 => return Err(nix::Error::EINVAL),
+        libc::SYS_utimensat if second == 0 => (descriptor(first)?, None, Change::Times(third), 0),
+        libc::SYS_utimensat => (int(first), Some(second), Change::Times(third), int(fourth)),
         _ => return Err(nix::Error::EPERM),
     };
     if flags & !(libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH) != 0 {
         return Err(nix::Error::EINVAL);
     }
     let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
-    let empty_path = flags & libc::AT_EMPTY_PATH != 0;
+    let empty_path = path.is_none() || flags & libc::AT_EMPTY_PATH != 0;
     Ok(Request { directory, path, change, follow, empty_path })
+}
+
+/// A descriptor and nothing else: `AT_FDCWD` would be taken for the command's directory.
+fn descriptor(argument: u64) -> nix::Result<i32> {
+    let number = int(argument);
+    if number >= 0 { Ok(number) } else { Err(nix::Error::EBADF) }
 }
 
 fn errno(error: std::io::Error) -> nix::Error {
@@ -190,7 +207,11 @@ fn base(pid: u32, request: &Request, path: &CStr) -> nix::Result<Option<OwnedFd>
     };
     let kind = if empty { OFlag::empty() } else { OFlag::O_DIRECTORY };
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | kind;
-    nix::fcntl::open(link.as_str(), flags, Mode::empty()).map(Some)
+    nix::fcntl::open(link.as_str(), flags, Mode::empty()).map(Some).map_err(|errno| match errno {
+        // No such entry of `/proc` is to the command no such descriptor.
+        nix::Error::ENOENT => nix::Error::EBADF,
+        other => other,
+    })
 }
 
 /// Opens what the path names, without acting on it; magic links would lead into the keeper's own `/proc`.
@@ -238,6 +259,13 @@ fn set_mode(target: &OwnedFd, mode: u32) -> nix::Result<()> {
     // By the descriptor's own entry, because an O_PATH descriptor has no fchmod.
     let path = own_path(target.as_fd());
     fchmodat(nix::fcntl::AT_FDCWD, &path, Mode::from_bits_truncate(mode), FchmodatFlags::FollowSymlink)
+}
+
+/// Whether the target has this user and group already; `u32::MAX` means whichever it has.
+fn has_owner(target: &OwnedFd, user: u32, group: u32) -> nix::Result<()> {
+    let status = nix::sys::stat::fstat(target)?;
+    let same = |asked: u32, found: u32| asked == u32::MAX || asked == found;
+    if same(user, status.st_uid) && same(group, status.st_gid) { Ok(()) } else { Err(nix::Error::EPERM) }
 }
 
 fn set_times(target: &OwnedFd, times: &[Timestamp; 2]) -> nix::Result<()> {

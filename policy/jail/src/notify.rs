@@ -4,9 +4,10 @@
 //! keeper over a descriptor lane, and the keeper answers each fork: go on, or an errno. RLIMIT_NPROC
 //! counts the whole uid and nothing for uid 0, so this is what bounds a command's processes (T-06).
 //! The flags of `clone` are in registers, so letting the call continue after a look is not a race.
-//! A process can have one listener, so the same one carries, where asked for, the changes of mode and times by
-//! path: Landlock does not govern them, git and linkers need them, and [`crate::metadata`] performs them inside
-//! the workspaces (T-01, T-07). Those are never let go on: their path lies in memory that can change.
+//! A process can have one listener, so the same one carries, where asked for, the changes of mode and times:
+//! Landlock does not govern them, git and linkers need them, and [`crate::metadata`] performs them inside the
+//! workspaces (T-01, T-07). Those are never let go on: their path lies in memory that can change, and what their
+//! descriptor means can too.
 
 use crate::bpf::{self, Action, Condition, Op, Rule};
 use seccompiler::sock_filter;
@@ -69,16 +70,17 @@ pub fn install() -> Result<Listener, NotifyError> {
     listen(&processes())
 }
 
-/// The same, for changes of mode and times by path besides: the keeper must answer them by [`crate::metadata::perform`].
+/// The same, for changes of mode and times besides, by path and by descriptor: the keeper must answer them by [`crate::metadata::perform`].
 pub fn install_with_metadata() -> Result<(Listener, MetadataSupervised), NotifyError> {
     let mut rules = processes();
-    let by_path = Condition { index: 1, qword: true, op: Op::Ne, value: 0, mask: 0 };
     rules.extend([
         waits(libc::SYS_chmod, vec![]),
         waits(libc::SYS_fchmodat, vec![]),
         waits(SYS_FCHMODAT2, vec![]),
-        // With a null path it means the descriptor, which needs no supervisor.
-        waits(libc::SYS_utimensat, vec![by_path]),
+        waits(libc::SYS_utimensat, vec![]),
+        // A descriptor opened to read is enough for these two, in a read-only workspace too.
+        waits(libc::SYS_fchmod, vec![]),
+        waits(libc::SYS_fchown, vec![]),
     ]);
     Ok((listen(&rules)?, MetadataSupervised(())))
 }

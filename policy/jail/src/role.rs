@@ -19,7 +19,7 @@ pub enum Role {
     CapProcRunner,
     /// What a command has less, over the runner's jail.
     CapProcCommand,
-    /// The same where the keeper performs changes of mode and times by path.
+    /// The same where the keeper performs changes of mode and times.
     CapProcCommandSupervised,
     /// cap-llm with the replay provider: no network at all.
     CapLlmReplay,

@@ -7,6 +7,7 @@
 mod allowlists;
 mod child;
 mod commands;
+mod descriptors;
 mod files;
 mod foreign;
 mod lives;
@@ -19,9 +20,10 @@ type Test = (&'static str, fn());
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let groups: [&[Test]; 9] = [
+    let groups: [&[Test]; 10] = [
         allowlists::TESTS,
         commands::TESTS,
+        descriptors::TESTS,
         files::TESTS,
         foreign::TESTS,
         lives::TESTS,

@@ -20,7 +20,7 @@ pub const TESTS: &[crate::Test] = &[
     ("a_listener_ends_with_its_processes", hangup),
     ("mode_and_times_change_inside_the_workspace_only", changes),
     ("a_change_of_mode_is_never_let_go_on", not_let_go),
-    ("git_and_a_linker_work_under_a_keeper", programs),
+    ("git_a_linker_and_what_keeps_metadata_work_under_a_keeper", programs),
 ];
 
 /// Starts a supervised child in the command's jail that runs `act`, and takes its listener.
@@ -63,11 +63,13 @@ fn launch_in<'a>(
     (pid, Listener::from(receive(ours.as_raw_fd())))
 }
 
-/// Starts a child whose changes of mode and times wait too, in a workspace.
-fn start_in(workspace: &Path, act: impl FnOnce() -> i32) -> (i32, Listener, OwnedFd) {
+/// Starts a child whose changes of mode and times wait too, in a workspace; `seen` beside it is read-only.
+pub fn start_in(workspace: &Path, act: impl FnOnce() -> i32) -> (i32, Listener, OwnedFd) {
     let opened: OwnedFd = std::fs::File::open(workspace).expect("opens").into();
+    let seen: OwnedFd = std::fs::File::open(workspace.with_file_name("seen")).expect("opens").into();
     let grants = || {
         Grants::none()
+            .with(GrantKind::WorkspaceReadOnly, seen.as_fd())
             .with(GrantKind::WorkspaceReadWrite, opened.as_fd())
             .with(GrantKind::WorkspaceExecute, opened.as_fd())
     };
@@ -171,12 +173,14 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// `work/inside`, `beside` (outside the workspace), and `work/link` which leads there; all of mode 0600.
+    /// `work/inside`, `seen/inside` (in a read-only workspace), `beside` (outside of both), and `work/link` which leads there; all of mode 0600.
     pub fn new() -> Tree {
         let directory = tempfile::tempdir().expect("a directory for the test");
         let tree = Tree { directory };
-        std::fs::create_dir(tree.path("work")).expect("makes a directory");
-        for name in ["work/inside", "beside"] {
+        for name in ["work", "seen"] {
+            std::fs::create_dir(tree.path(name)).expect("makes a directory");
+        }
+        for name in ["work/inside", "seen/inside", "beside"] {
             std::fs::write(tree.path(name), b"x").expect("writes");
             std::fs::set_permissions(tree.path(name), std::fs::Permissions::from_mode(0o600)).expect("sets a mode");
         }
@@ -270,10 +274,25 @@ fn programs() {
             "/bin/tar",
             "mkdir d && echo a > d/a && tar cf d.tar d && rm -r d && tar --no-same-owner -xf d.tar && cp -r --preserve=mode,timestamps d e && chmod +x e/a",
         ),
+        (
+            "/bin/cp",
+            "echo a > a && chmod 640 a && touch -d @1000 a && cp -p a b && test \"$(stat -c '%a %Y' b)\" = '640 1000'",
+        ),
+        (
+            "/bin/tar",
+            "echo a > a && chmod 751 a && tar cf a.tar a && rm a && tar --no-same-owner -xpf a.tar && test \"$(stat -c %a a)\" = 751",
+        ),
+        ("/bin/sed", "echo a > a && chmod 640 a && sed -i s/a/b/ a && grep -q b a && test \"$(stat -c %a a)\" = 640"),
+        ("/bin/gzip", "echo a > a && chmod 640 a && gzip a && gunzip a.gz && test \"$(stat -c %a a)\" = 640"),
+        ("/usr/bin/install", "echo a > a && install -m 755 a b && test \"$(stat -c %a b)\" = 755"),
+        (
+            "/usr/bin/python3",
+            "python3 -c 'import os, shutil, tempfile\nf = open(\"a\", \"w\"); os.fchmod(f.fileno(), 0o640); os.utime(f.fileno(), (1000, 1000))\ns = os.stat(\"a\"); assert (s.st_mode & 0o7777, s.st_mtime) == (0o640, 1000)\nshutil.copy2(\"a\", \"b\"); assert os.stat(\"b\").st_mtime == 1000\nt = tempfile.TemporaryFile(); os.fchmod(t.fileno(), 0o644)'",
+        ),
     ];
     for (program, line) in lines {
         if !Path::new(program).exists() {
-            println!("SKIPPED git_and_a_linker_work_under_a_keeper: no {program}");
+            println!("SKIPPED git_a_linker_and_what_keeps_metadata_work_under_a_keeper: no {program}");
             continue;
         }
         let tree = Tree::new();

@@ -1,0 +1,180 @@
+//! A descriptor that was opened to read changes nothing of a read-only workspace, and works where writing is granted.
+
+use crate::call;
+use crate::child::{Ended, attempt};
+use crate::commands::command;
+use crate::supervised::{Tree, start_in};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use warden_jail::{GrantKind, Grants};
+
+pub const TESTS: &[crate::Test] = &[
+    ("a_descriptor_opened_to_read_changes_no_read_only_workspace", read_only),
+    ("a_descriptor_changes_mode_and_times_in_a_writable_workspace", writable),
+    ("a_descriptor_of_anything_else_is_no_way_in", others),
+    ("attributes_and_flags_are_not_changed_by_descriptor", filtered),
+    ("a_command_without_a_keeper_changes_nothing_by_descriptor", unsupervised),
+    ("a_change_by_descriptor_is_never_let_go_on", not_let_go),
+];
+
+const EPERM: Ended = Ended::Errno(libc::EPERM);
+const TIMES: [i64; 4] = [1_000, 0, 2_000, 0];
+const OTHER: u32 = 12_345;
+
+fn open(path: &CString, flags: i32) -> i32 {
+    // SAFETY: opens a C string; the descriptor lives until the child ends.
+    unsafe { libc::open(path.as_ptr(), flags) }
+}
+
+fn touch(file: i32) -> i32 {
+    call!(libc::SYS_utimensat, file, 0, TIMES.as_ptr(), 0)
+}
+
+fn modified(tree: &Tree, name: &str) -> std::time::SystemTime {
+    std::fs::metadata(tree.path(name)).and_then(|found| found.modified()).expect("has a time")
+}
+
+fn read_only() {
+    let tree = Tree::new();
+    let before = modified(&tree, "seen/inside");
+    for (name, flags) in [("seen/inside", 0), ("seen", libc::O_DIRECTORY)] {
+        let (path, mode) = (tree.absolute(name), tree.mode(name));
+        let readable = tree.tries(|| i32::from(open(&path, flags) < 0));
+        assert_eq!(readable, Ended::Worked, "control: {name} can be read");
+        let tries = |act: fn(i32) -> i32| tree.tries(|| act(open(&path, flags)));
+        assert_eq!(tries(|file| call!(libc::SYS_fchmod, file, 0o777)), EPERM, "{name}");
+        assert_eq!(tries(|file| call!(452, file, c"".as_ptr(), 0o777, libc::AT_EMPTY_PATH)), EPERM, "{name}");
+        assert_eq!(tries(touch), EPERM, "{name}");
+        assert_eq!(tries(|file| call!(libc::SYS_utimensat, file, 0, 0, 0)), EPERM, "{name}: to now");
+        assert_eq!(tries(|file| call!(libc::SYS_futimesat, file, 0, 0)), EPERM, "{name}");
+        assert_eq!(tries(|file| call!(libc::SYS_fchown, file, -1, -1)), EPERM, "{name}");
+        assert_eq!(tree.mode(name), mode, "{name}");
+    }
+    assert_eq!(modified(&tree, "seen/inside"), before);
+}
+
+fn writable() {
+    let tree = Tree::new();
+    let inside = tree.absolute("work/inside");
+    assert_eq!(tree.tries(|| call!(libc::SYS_fchmod, open(&inside, libc::O_RDONLY), 0o640)), Ended::Worked);
+    assert_eq!(tree.mode("work/inside"), 0o640);
+    assert_eq!(tree.tries(|| call!(libc::SYS_fchmod, open(&inside, libc::O_RDWR), 0o755)), Ended::Worked);
+    assert_eq!(tree.mode("work/inside"), 0o755);
+    assert_eq!(tree.tries(|| touch(open(&inside, libc::O_RDONLY))), Ended::Worked);
+    let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(2_000);
+    assert_eq!(modified(&tree, "work/inside"), then);
+    let now = tree.tries(|| call!(libc::SYS_utimensat, open(&inside, libc::O_RDONLY), 0, 0, 0));
+    assert_eq!(now, Ended::Worked);
+    assert!(modified(&tree, "work/inside") > then, "no times are now");
+    let removed = tree.tries(|| {
+        let file = open(&inside, libc::O_RDONLY);
+        call!(libc::SYS_unlink, inside.as_ptr()) | call!(libc::SYS_fchmod, file, 0o600)
+    });
+    assert_eq!(removed, Ended::Worked, "a file whose name is gone, as of temporary files");
+    let tree = Tree::new();
+    let inside = tree.absolute("work/inside");
+    let (user, group) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+    let give = |user: u32, group: u32| tree.tries(|| call!(libc::SYS_fchown, open(&inside, 0), user, group));
+    assert_eq!(give(user, group), Ended::Worked, "what it has");
+    assert_eq!(give(u32::MAX, u32::MAX), Ended::Worked, "what it has");
+    assert_eq!(give(OTHER, u32::MAX), EPERM);
+    assert_eq!(give(u32::MAX, OTHER), EPERM);
+}
+
+fn others() {
+    let tree = Tree::new();
+    let beside = tree.absolute("beside");
+    let change = |file: i32| call!(libc::SYS_fchmod, file, 0o666);
+    assert_eq!(tree.tries(|| change(open(&beside, libc::O_PATH))), EPERM, "a path outside");
+    assert_eq!(tree.mode("beside"), 0o600);
+    let pipe = || {
+        let mut ends = [0i32; 2];
+        let made = call!(libc::SYS_pipe2, ends.as_mut_ptr(), libc::O_CLOEXEC);
+        if made == 0 { change(ends[0]) } else { made }
+    };
+    assert_eq!(tree.tries(pipe), EPERM, "a pipe");
+    // SAFETY: makes a memory file; the descriptor lives until the child ends.
+    let memory = || change(unsafe { libc::memfd_create(c"m".as_ptr(), 0) });
+    assert_eq!(tree.tries(memory), EPERM, "a memory file");
+    let mode = tree.mode("work");
+    for act in [|| call!(libc::SYS_fchmod, libc::AT_FDCWD, 0o777), || call!(libc::SYS_fchmod, 900, 0o777)] {
+        assert_eq!(tree.tries(act), Ended::Errno(libc::EBADF));
+    }
+    assert_eq!(tree.tries(|| touch(libc::AT_FDCWD)), Ended::Errno(libc::EFAULT));
+    assert_eq!(tree.tries(|| touch(900)), Ended::Errno(libc::EBADF));
+    assert_eq!(tree.mode("work"), mode, "no number is taken for the working directory");
+}
+
+/// Tries an act in one jail or the other.
+type Jailed<'a> = dyn Fn(&dyn Fn() -> i32) -> Ended + 'a;
+
+/// These answer before the kernel looks at the descriptor, so that the test needs no file system that knows them.
+fn filtered() {
+    const REQUESTS: [i64; 8] = [
+        0x4008_6602,           // FS_IOC_SETFLAGS
+        0x401c_5820,           // FS_IOC_FSSETXATTR
+        0x4080_6685,           // FS_IOC_ENABLE_VERITY
+        0x4008_6602 | 1 << 32, // the same to the kernel as the first
+        0x4008_7602,           // FS_IOC_SETVERSION
+        0x800c_6613,           // FS_IOC_SET_ENCRYPTION_POLICY
+        0x5000_9417,           // BTRFS_IOC_SNAP_CREATE_V2
+        0x4008_941a,           // BTRFS_IOC_SUBVOL_SETFLAGS
+    ];
+    const READS: [i64; 5] = [
+        0x8008_6601,           // FS_IOC_GETFLAGS
+        0x801c_581f,           // FS_IOC_FSGETXATTR
+        0xc020_660b,           // FS_IOC_FIEMAP
+        0x4004_9409,           // FICLONE, which wants a descriptor opened to write
+        libc::FIONREAD as i64, // 0x541b
+    ];
+    let bad = Ended::Errno(libc::EBADF);
+    let tree = Tree::new();
+    let jails: [&Jailed<'_>; 2] = [&|act| tree.tries(act), &|act| bare(&tree, act)];
+    for tries in jails {
+        for request in REQUESTS {
+            assert_eq!(tries(&|| call!(libc::SYS_ioctl, -1, request, 0)), EPERM, "{request:#x}");
+            assert_eq!(attempt(|| true, || call!(libc::SYS_ioctl, -1, request, 0)), bad, "control: {request:#x}");
+        }
+        for request in READS {
+            assert_eq!(tries(&|| call!(libc::SYS_ioctl, -1, request, 0)), bad, "control: {request:#x}");
+        }
+        let set = || call!(libc::SYS_fsetxattr, -1, c"user.x".as_ptr(), c"v".as_ptr(), 1, 0);
+        let remove = || call!(libc::SYS_fremovexattr, -1, c"user.x".as_ptr());
+        let get = || call!(libc::SYS_fgetxattr, -1, c"user.x".as_ptr(), 0, 0);
+        assert_eq!(tries(&set), Ended::Errno(libc::EOPNOTSUPP));
+        assert_eq!(tries(&remove), Ended::Errno(libc::EOPNOTSUPP));
+        assert_eq!(tries(&get), bad, "control: attributes are read");
+        assert_eq!(attempt(|| true, set), bad, "control");
+    }
+}
+
+/// In the jail of a command without a keeper.
+fn bare(tree: &Tree, act: &dyn Fn() -> i32) -> Ended {
+    let work: OwnedFd = std::fs::File::open(tree.path("work")).expect("opens").into();
+    let grants = Grants::none().with(GrantKind::WorkspaceReadWrite, work.as_fd());
+    attempt(|| command(&grants), act)
+}
+
+fn unsupervised() {
+    let tree = Tree::new();
+    let inside = tree.absolute("work/inside");
+    let before = modified(&tree, "work/inside");
+    let file = || open(&inside, libc::O_RDWR);
+    assert_eq!(bare(&tree, &|| i32::from(file() < 0)), Ended::Worked, "control: it can be opened to write");
+    assert_eq!(bare(&tree, &|| call!(libc::SYS_fchmod, file(), 0o777)), EPERM);
+    assert_eq!(bare(&tree, &|| touch(file())), EPERM);
+    assert_eq!(bare(&tree, &|| call!(libc::SYS_fchown, file(), -1, -1)), EPERM);
+    assert_eq!((tree.mode("work/inside"), modified(&tree, "work/inside")), (0o600, before));
+}
+
+/// A keeper that answers everything with `proceed` does not open the hole.
+fn not_let_go() {
+    let tree = Tree::new();
+    let seen = tree.absolute("seen/inside");
+    let (pid, listener, _opened) =
+        start_in(&tree.path("work"), move || call!(libc::SYS_fchmod, open(&seen, libc::O_RDONLY), 0o666));
+    let notice = listener.receive().expect("receives").expect("a change waits");
+    assert!(listener.proceed(&notice).expect("answers"));
+    assert_eq!(crate::child::ended(pid), EPERM);
+    assert_eq!(tree.mode("seen/inside"), 0o600);
+}
