@@ -31,6 +31,8 @@ const OWN: &[(&str, i64)] = &[
     ("SOCK_TYPE_MASK", 0xf),
     // asm-generic/fcntl.h: what makes O_TMPFILE of O_DIRECTORY, so that the mode counts without O_CREAT
     ("O_TMPFILE_BIT", 0o20_000_000),
+    // asm-generic/fcntl.h
+    ("F_NOTIFY", 1026),
     // asm-generic/ioctl.h: the parts of a request's number
     ("IOC_DIRECTION", 0xc000_0000),
     ("IOC_SIZE", 0x3fff_0000),

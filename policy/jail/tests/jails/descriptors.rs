@@ -13,12 +13,15 @@ pub const TESTS: &[crate::Test] = &[
     ("a_descriptor_changes_mode_and_times_in_a_writable_workspace", writable),
     ("a_descriptor_of_anything_else_is_no_way_in", others),
     ("attributes_and_flags_are_not_changed_by_descriptor", filtered),
+    ("a_command_has_no_secret_memory_and_watches_no_directory", doors),
     ("a_command_without_a_keeper_changes_nothing_by_descriptor", unsupervised),
     ("a_change_by_descriptor_is_never_let_go_on", not_let_go),
 ];
 
 const EPERM: Ended = Ended::Errno(libc::EPERM);
 const TIMES: [i64; 4] = [1_000, 0, 2_000, 0];
+/// linux/fcntl.h
+const DN_MODIFY: i32 = 2;
 const OTHER: u32 = 12_345;
 
 fn open(path: &CString, flags: i32) -> i32 {
@@ -145,6 +148,31 @@ fn filtered() {
         assert_eq!(tries(&remove), Ended::Errno(libc::EOPNOTSUPP));
         assert_eq!(tries(&get), bad, "control: attributes are read");
         assert_eq!(attempt(|| true, set), bad, "control");
+    }
+}
+
+fn doors() {
+    let tree = Tree::new();
+    let work = tree.absolute("work");
+    let watch = |number: i64| call!(libc::SYS_fcntl, open(&work, libc::O_DIRECTORY), number, DN_MODIFY);
+    let jails: [&Jailed<'_>; 2] = [&|act| tree.tries(act), &|act| bare(&tree, act)];
+    for tries in jails {
+        // A flag that no kernel knows: without the filter the answer is EINVAL, or ENOSYS where it is switched off.
+        assert_eq!(tries(&|| call!(libc::SYS_memfd_secret, 1 << 20)), Ended::Errno(libc::ENOSYS));
+        assert_eq!(tries(&|| call!(libc::SYS_memfd_create, c"m".as_ptr(), 0)), Ended::Worked, "control");
+        for number in [libc::F_NOTIFY as i64, libc::F_NOTIFY as i64 | 1 << 32] {
+            assert_eq!(tries(&|| watch(number)), Ended::Errno(libc::EINVAL));
+        }
+        let flags = || call!(libc::SYS_fcntl, open(&work, libc::O_DIRECTORY), libc::F_GETFL);
+        assert_eq!(tries(&flags), Ended::Worked, "control: other requests on a directory");
+    }
+    let free = attempt(|| true, || call!(libc::SYS_memfd_secret, 1 << 20));
+    if free != Ended::Errno(libc::EINVAL) {
+        println!("note: this kernel has no memfd_secret ({free:?}); the probe proves only that it does not work");
+    }
+    let free = attempt(|| true, || watch(libc::F_NOTIFY as i64));
+    if free != Ended::Worked {
+        println!("note: this kernel has no F_NOTIFY ({free:?}); the probe proves only that it does not work");
     }
 }
 
