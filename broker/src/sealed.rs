@@ -15,7 +15,16 @@ const NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(0x8);
 
 /// An empty memory file that a jail may write; [`seal`] comes after.
 pub fn writable(name: &str) -> nix::Result<OwnedFd> {
-    memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | NOEXEC_SEAL)
+    made(|flags| memfd_create(name, flags))
+}
+
+/// Linux before 6.3 has no NOEXEC_SEAL: there the file is made without, and that no jail has an exec is what is left.
+fn made(make: impl Fn(MFdFlags) -> nix::Result<OwnedFd>) -> nix::Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    match make(flags | NOEXEC_SEAL) {
+        Err(Errno::EINVAL) => make(flags),
+        other => other,
+    }
 }
 
 /// A sealed memory file that holds `bytes`.
@@ -31,4 +40,20 @@ pub fn holding(name: &str, bytes: &[u8]) -> nix::Result<OwnedFd> {
 pub fn seal(fd: impl AsFd) -> nix::Result<()> {
     let all = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
     fcntl(fd, FcntlArg::F_ADD_SEALS(all)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_noexec_seal_still_gives_files_and_another_refusal_is_one() {
+        let older =
+            |flags: MFdFlags| if flags.contains(NOEXEC_SEAL) { Err(Errno::EINVAL) } else { memfd_create("old", flags) };
+        let file = made(older).unwrap();
+        seal(&file).unwrap();
+        assert_eq!(nix::unistd::write(&file, b"x"), Err(Errno::EPERM));
+        assert_eq!(made(|_| Err(Errno::EMFILE)).map(drop), Err(Errno::EMFILE));
+        assert!(writable("new").is_ok());
+    }
 }
