@@ -7,7 +7,7 @@
 use crate::sealed;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -81,15 +81,17 @@ impl Cache {
         let fd = match openat(
             &self.dir,
             name.as_str(),
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY,
             Mode::empty(),
         ) {
             Ok(fd) => fd,
             Err(Errno::ENOENT) => return Ok(None),
             Err(errno) => return Err(CacheError::System("opened", errno)),
         };
-        let len = u64::try_from(fstat(&fd).map_err(step("measured"))?.st_size).unwrap_or(0);
-        if len > ENTRY_MAX_BYTES {
+        let facts = fstat(&fd).map_err(step("measured"))?;
+        let regular = facts.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits();
+        // A FIFO would hold us up, a device would have no end (T-06).
+        if !regular || u64::try_from(facts.st_size).map_or(true, |len| len > ENTRY_MAX_BYTES) {
             return Err(CacheError::Damaged(name));
         }
         let io = |e: std::io::Error| CacheError::System("read", Errno::from_raw(e.raw_os_error().unwrap_or(0)));
@@ -155,6 +157,17 @@ mod tests {
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&path, bytes).unwrap();
         assert!(matches!(cache.get(&key), Err(CacheError::Damaged(_))));
+    }
+
+    #[test]
+    fn an_entry_that_is_no_file_is_damaged_and_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path());
+        let key = cache.key(&[7; 32], false);
+        nix::unistd::mkfifo(&dir.path().join(format!("{}.cwasm", key.0)), Mode::S_IRWXU).unwrap();
+        assert!(matches!(cache.get(&key), Err(CacheError::Damaged(_))));
+        cache.put(&key, b"machine code").unwrap();
+        assert!(cache.get(&key).unwrap().is_some(), "a whole entry takes its place");
     }
 
     #[test]
