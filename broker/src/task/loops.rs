@@ -27,6 +27,7 @@ impl Task {
                     return Ok(failed(spent));
                 }
                 self.planner_errors = 0;
+                self.model_spent = None;
                 self.state = State::Acting;
                 self.progress.thought(thought.as_str());
                 if let Some(step) = self.report.step() {
@@ -127,10 +128,14 @@ impl Task {
         let error = CallError::new(ErrorCode::Internal, message);
         self.record_turn(row, Value::Text(message), &Err::<(), _>(error.clone()))?;
         if retryable && self.planner_errors < PLANNER_ERRORS_MAX {
-            self.state = State::BetweenSteps;
+            // It is asked again within the same step, which is charged once.
             return Ok(WorkerReply::Loop(LoopReply::Proceed));
         }
-        self.verdict = Some(Verdict::Failed(format!("the planner gave up: {message}")));
+        // T-16: a planner without a model gives up because the limit was reached, whatever it says.
+        self.verdict = Some(match self.model_spent.take() {
+            Some(spent) => Verdict::Exhausted(spent),
+            None => Verdict::Failed(format!("the planner gave up: {message}")),
+        });
         Ok(failed(error))
     }
 }

@@ -175,6 +175,8 @@ pub struct Task {
     outcome: Option<String>,
     reason: Option<String>,
     planner_errors: u32,
+    /// The model's limit that the planner met last, if it has planned nothing since.
+    model_spent: Option<String>,
     verdict: Option<Verdict>,
     /// Fuel and peak memory, as a worker said after the verdict.
     used: (u64, u64),
@@ -237,6 +239,7 @@ impl Task {
             outcome: None,
             reason: None,
             planner_errors: 0,
+            model_spent: None,
             verdict: None,
             used: (0, 0),
             calls: 0,

@@ -30,6 +30,7 @@ impl Task {
         let rule = match self.allow_model(row) {
             Ok(rule) => rule,
             Err(error) => {
+                self.note_spent(&error);
                 self.refuse(row, row.capability, "model", input, &error)?;
                 return Ok(failed(error));
             }
@@ -41,6 +42,7 @@ impl Task {
         let reserved = match self.reserve_model(size, options.max_tokens) {
             Ok(reserved) => reserved,
             Err(error) => {
+                self.note_spent(&error);
                 self.refuse(row, row.capability, "model", input, &error)?;
                 return Ok(failed(error));
             }
@@ -71,6 +73,12 @@ impl Task {
                 Ok(WorkerReply::Llm(reply))
             }
             Err(error) => Ok(failed(error)),
+        }
+    }
+
+    fn note_spent(&mut self, error: &CallError) {
+        if error.code == ErrorCode::Limit {
+            self.model_spent = Some(error.message.to_string());
         }
     }
 
