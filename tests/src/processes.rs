@@ -159,3 +159,8 @@ pub fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+/// The processes of the whole host whose command line is `line`, told apart from others by a number in it.
+pub fn marked(line: &str) -> Vec<Process> {
+    all().into_iter().filter(|process| process.line == line).collect()
+}
