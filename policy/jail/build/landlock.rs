@@ -72,6 +72,7 @@ const KINDS: &[(&str, &str)] = &[
     ("workspace-read-write", "WorkspaceReadWrite"),
     ("workspace-execute", "WorkspaceExecute"),
     ("private-directory", "PrivateDirectory"),
+    ("private-execute", "PrivateExecute"),
     ("program", "Program"),
     ("policy", "Policy"),
     ("cache", "Cache"),

@@ -26,6 +26,8 @@ pub enum GrantKind {
     WorkspaceExecute,
     /// A command's own `/tmp` or `/dev/shm`.
     PrivateDirectory,
+    /// Execution inside it; given beside the one above, and only where a workspace's programs may run.
+    PrivateExecute,
     /// One program file.
     Program,
     Policy,

@@ -14,6 +14,7 @@ pub const TESTS: &[crate::Test] = &[
     ("command_loses_listeners_and_metadata_by_path", command_filter),
     ("command_cannot_signal_out_of_its_scope", scope),
     ("commands_run_in_their_workspace_and_not_beside_it", programs),
+    ("a_private_directory_executes_only_where_that_is_granted", private_programs),
 ];
 
 const EPERM: Ended = Ended::Errno(libc::EPERM);
@@ -156,15 +157,18 @@ fn scope() {
     assert_eq!(attempt(|| true, || i32::from(witness::scope_in_force())), Ended::Worked, "no scope, no proof");
 }
 
-/// Runs a shell line in the command's jail.
+/// Runs a shell line in the command's jail, in a workspace whose programs may run.
 fn shell(workspace: &Path, line: &str) -> Ended {
-    let opened: OwnedFd = std::fs::File::open(workspace).expect("opens").into();
+    shell_with(workspace, &[GrantKind::WorkspaceReadWrite, GrantKind::WorkspaceExecute], line)
+}
+
+/// Runs a shell line in the command's jail, in a directory that is granted in these ways.
+fn shell_with(directory: &Path, kinds: &[GrantKind], line: &str) -> Ended {
+    let opened: OwnedFd = std::fs::File::open(directory).expect("opens").into();
     let line = CString::new(line).expect("no NUL");
     let jail = || {
-        let grants = Grants::none()
-            .with(GrantKind::WorkspaceReadWrite, opened.as_fd())
-            .with(GrantKind::WorkspaceExecute, opened.as_fd());
-        std::env::set_current_dir(workspace).is_ok() && command(&grants)
+        let grants = kinds.iter().fold(Grants::none(), |grants, kind| grants.with(*kind, opened.as_fd()));
+        std::env::set_current_dir(directory).is_ok() && command(&grants)
     };
     attempt(jail, || {
         let arguments = [c"sh".as_ptr(), c"-c".as_ptr(), line.as_ptr(), std::ptr::null()];
@@ -189,4 +193,20 @@ fn programs() {
     assert_eq!(shell(&work, "cp file copy && mv copy moved && rm moved"), Ended::Worked);
     assert_eq!(shell(&work, "touch file 2>/dev/null"), Ended::Errno(1), "times want a keeper");
     assert_eq!(shell(&work, "cp /bin/true ./own && ./own"), Ended::Worked, "exec_workspace");
+}
+
+fn private_programs() {
+    let directory = tempfile::tempdir().expect("a directory for the test");
+    let only = [GrantKind::PrivateDirectory];
+    let tries = |kinds: &[GrantKind], line: &str| shell_with(directory.path(), kinds, line);
+    assert_eq!(tries(&only, "mkdir d && echo kept > d/file && grep -q kept d/file"), Ended::Worked);
+    assert_eq!(tries(&only, "cp /bin/true own && test -f own"), Ended::Worked, "control: it is there");
+    assert_eq!(tries(&only, "./own 2>/dev/null"), Ended::Errno(126), "no right to execute");
+    assert_eq!(tries(&only, "exec 2>/dev/null; /lib64/ld-linux-x86-64.so.2 ./own"), Ended::Worked, "a loader reads it");
+    assert_eq!(tries(&[GrantKind::PrivateDirectory, GrantKind::PrivateExecute], "./own"), Ended::Worked);
+    assert_eq!(
+        tries(&[GrantKind::PrivateExecute], "cat own 2>/dev/null"),
+        Ended::Errno(1),
+        "execution alone reads nothing"
+    );
 }
