@@ -217,6 +217,7 @@ pub fn lock_down_command_supervised(
 }
 
 fn filter(role: Role, entered: Entered, seccomp_filters: u8) -> Result<Isolation, LifeError> {
+    descriptors::lock_down();
     seccomp::install(role)?;
     self_test::run(role)?;
     Ok(Isolation { landlock_abi: entered.abi, seccomp_filters, no_new_privs: true, degraded: entered.degraded })

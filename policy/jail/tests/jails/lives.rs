@@ -1,15 +1,16 @@
 //! The five steps together, and what drop_privileges leaves.
 
 use crate::call;
-use crate::child::{Ended, attempt, reported};
+use crate::child::{Ended, attempt, reported, unprivileged};
 use std::os::fd::AsRawFd;
 use warden_jail::life::{Life, Privileges};
-use warden_jail::{Grants, Limits, Role, descriptors, probe, process};
+use warden_jail::{Grants, Limits, Role, descriptors, life, probe, process, seccomp};
 
 pub const TESTS: &[crate::Test] = &[
     ("a_life_goes_through_its_five_steps", whole),
     ("become_user_cannot_be_undone", other_user),
     ("sweep_closes_all_but_the_kept", sweep),
+    ("descriptors_are_listed_in_every_jail", listing),
     ("death_signal_notices_a_parent_that_is_gone", orphan),
     ("limits_cannot_be_raised_again", limits),
     ("probes_agree_with_use", probes),
@@ -82,6 +83,31 @@ fn sweep() {
         },
     );
     assert_eq!(swept, Ended::Worked);
+}
+
+/// In a jail that kills an open, as in one that does not.
+fn listing() {
+    for role in Role::ALL.into_iter().filter(|role| seccomp::beneath(*role).is_none()) {
+        let listed = || {
+            let open = std::fs::File::open("/dev/null").expect("opens");
+            let number = open.as_raw_fd();
+            if descriptors::sweep_descriptors(&[0, 1, 2, number]).is_err() {
+                return 9;
+            }
+            let before = descriptors::list_descriptors();
+            if !reported(life::lock_down(role, &Grants::none())) {
+                return 8;
+            }
+            let after = descriptors::list_descriptors();
+            std::mem::forget(open);
+            i32::from(before != [0, 1, 2, number] || after != before)
+        };
+        assert_eq!(attempt(unprivileged, listed), Ended::Worked, "{role}");
+    }
+    let opens = || i32::from(std::fs::read_dir("/proc/self/fd").is_err());
+    let jail = || unprivileged() && reported(life::lock_down(Role::Compiler, &Grants::none()));
+    assert_eq!(attempt(jail, opens), Ended::Killed, "control: the other way to list them");
+    assert_eq!(attempt(|| true, opens), Ended::Worked, "control");
 }
 
 fn orphan() {
