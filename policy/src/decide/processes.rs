@@ -82,10 +82,12 @@ impl Effective {
             };
             return LayerVerdict::denied(layer, format!("{rule}.args"), reason);
         }
-        // A flag names a command; which variables a guest may set, whole policies say.
-        let whole = policy.scope == crate::model::Scope::Whole;
+        // A flag names a command; which variables a guest may set, whole policies say. Where there is none, the flag's own
+        // list counts, which is empty: LD_PRELOAD would be another program (T-07).
+        let whole = |each: &Policy| each.scope == crate::model::Scope::Whole;
+        let says = whole(policy) || !self.layers.iter().any(|(_, each)| whole(each));
         if let Some(refused) =
-            env_names.iter().find(|each| whole && !command.env_from_guest.iter().any(|own| own == **each))
+            env_names.iter().find(|each| says && !command.env_from_guest.iter().any(|own| own == **each))
         {
             let reason = format!("the variable `{refused}` is not the guest's to set");
             return LayerVerdict::denied(layer, format!("{rule}.env_from_guest"), reason);

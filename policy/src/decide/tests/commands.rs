@@ -39,6 +39,40 @@ fn a_guest_sets_no_other_variable() {
 }
 
 #[test]
+fn flags_alone_let_a_guest_set_no_variable_and_a_policy_above_them_says_which() {
+    let flags = |env_from_guest: &[&str]| {
+        let mut flags = Policy::empty("the command line", crate::model::Scope::Request);
+        let mut command = crate::allowed_command("cargo", Path::new("/")).unwrap();
+        command.path = crate::CommandPath::File("/usr/bin/cargo".into());
+        command.unchecked = true;
+        command.env_from_guest = env_from_guest.iter().map(|name| (*name).to_owned()).collect();
+        flags.commands = Some(vec![command]);
+        flags
+    };
+    let decide = |above: Option<Policy>, flags: Policy, name: &str| {
+        let effective = Effective::combine(None, above, Some(flags)).unwrap().with_door(true);
+        let call = Call::Spawn {
+            kind: SpawnKind::Spawn,
+            command: "cargo",
+            args: &["test"],
+            cwd: None,
+            env_names: &[name],
+            timeout: None,
+        };
+        match effective.decide(&call).unwrap() {
+            Verdict::Allow(_) => Ok(()),
+            Verdict::Deny(denial) => Err(denial.rule),
+        }
+    };
+    let refused = Err("task:proc.command.cargo.env_from_guest".to_owned());
+    assert_eq!(decide(None, flags(&[]), "LD_PRELOAD"), refused);
+    assert_eq!(decide(None, flags(&["RUST_LOG"]), "RUST_LOG"), Ok(()));
+    let above = || Policy::parse(POLICY, Format::Toml, "warden.toml", Path::new("/")).ok();
+    assert_eq!(decide(above(), flags(&[]), "RUST_LOG"), Ok(()));
+    assert_eq!(decide(above(), flags(&[]), "LD_PRELOAD"), Err("user:proc.command.cargo.env_from_guest".to_owned()));
+}
+
+#[test]
 fn a_command_starts_where_it_must() {
     assert_eq!(spawn("cargo", &["test"], Some("repo:sub"), &[]).unwrap().cwd.unwrap().1.to_string(), "repo:sub");
     assert_eq!(spawn("cargo", &["test"], Some("docs:"), &[]).unwrap_err().rule, "user:proc.command.cargo.cwd");
