@@ -32,6 +32,7 @@ pub mod peer;
 pub mod places;
 pub mod progress;
 pub mod runtime;
+pub mod scratch;
 pub mod sealed;
 pub mod session;
 pub mod task;

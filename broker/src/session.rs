@@ -10,6 +10,7 @@ use crate::failure::{Class, Failure};
 use crate::identity::{self, Identity};
 use crate::places::{CEILING, Places, program_folders};
 use crate::runtime::{OpenedWorkspace, Runtime};
+use crate::scratch::{self, Scratch};
 use crate::task::{Cancel, Surroundings};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -52,13 +53,24 @@ pub struct Session {
     pub workspaces: Vec<OpenedWorkspace>,
     /// The programs of the policy's commands, opened.
     pub programs: Vec<OwnedFd>,
-    /// Scratch directory of the task's commands.
-    pub scratch: Option<OwnedFd>,
     /// The layers together.
     pub policy: Rc<Effective>,
     /// What this host or policy does not give.
     pub degraded: Vec<String>,
-    scratch_path: PathBuf,
+    scratch: Scratch,
+}
+
+impl Session {
+    /// The programs once more, for one task.
+    pub fn programs_of_task(&self) -> Result<Vec<OwnedFd>, Failure> {
+        self.programs.iter().map(|fd| fd.try_clone().map_err(|e| Failure::internal(e.to_string()))).collect()
+    }
+
+    /// The scratch directory once more, for one task.
+    pub fn scratch_of_task(&self) -> Result<Option<OwnedFd>, Failure> {
+        let copy = self.scratch.folder().as_fd().try_clone_to_owned();
+        copy.map(Some).map_err(|e| Failure::internal(e.to_string()))
+    }
 }
 
 /// Starts a broker, runs `body` in it, and ends it: the log is closed and its head returned beside the body's result.
@@ -191,8 +203,7 @@ async fn open_session(
     {
         eprintln!("warden: {warning}");
     }
-    let scratch_path = places.run.join(format!("scratch-{}", std::process::id()));
-    let (run, scratch) = open_scratch(&places.run, &scratch_path)?;
+    let (run, scratch) = open_scratch(&places.run, request.quiet)?;
     let mut degraded = Vec::new();
     if as_root {
         degraded.push("the task runs as root (isolation.allow_root)".to_owned());
@@ -209,10 +220,9 @@ async fn open_session(
         cache,
         workspaces,
         programs,
-        scratch: Some(scratch),
         policy: request.policy,
         degraded,
-        scratch_path,
+        scratch,
     })
 }
 
@@ -310,10 +320,21 @@ fn private_directory(path: &Path) -> Result<OwnedFd, String> {
     Ok(dir)
 }
 
-fn open_scratch(run: &Path, path: &Path) -> Result<(OwnedFd, OwnedFd), Failure> {
-    let failed = |path: &Path, why| Failure::internal(format!("the run directory {}: {why}", path.display()));
-    let above = private_directory(run).map_err(|why| failed(run, why))?;
-    let scratch = private_directory(path).map_err(|why| failed(path, why))?;
+/// The run directory, and a scratch folder that was made in it. What other sessions left there is said, not walked (T-06).
+fn open_scratch(run: &Path, quiet: bool) -> Result<(OwnedFd, Scratch), Failure> {
+    let failed = |why: String| Failure::internal(format!("the run directory {}: {why}", run.display()));
+    let above = private_directory(run).map_err(failed)?;
+    match scratch::abandoned(&above) {
+        Ok(left) if left.is_empty() || quiet => {}
+        Ok(left) => eprintln!(
+            "warden: {} holds {} folder(s) of commands whose session is gone, such as {}; remove what you do not need",
+            run.display(),
+            left.len(),
+            left.first().map(String::as_str).unwrap_or_default()
+        ),
+        Err(errno) => return Err(failed(errno.to_string())),
+    }
+    let scratch = Scratch::make(&above).map_err(|errno| failed(format!("no scratch folder could be made: {errno}")))?;
     Ok((above, scratch))
 }
 
@@ -357,13 +378,8 @@ fn rotate_on_hangup(audit: Rc<RefCell<AuditLog>>) -> Result<(), Failure> {
 fn end(session: &Session) -> Result<Head, Failure> {
     // Each keeper has removed what its command left. What a killed one could not is the work of an untrusted command, and
     // may be deep and large without end: the broker does not walk it (T-06), it says where it is.
-    // By `unlinkat`: the broker's own jail has no `rmdir`.
-    let gone =
-        nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &session.scratch_path, nix::unistd::UnlinkatFlags::RemoveDir);
-    if let Err(error) = gone
-        && error != nix::errno::Errno::ENOENT
-    {
-        tracing::warn!(path = %session.scratch_path.display(), %error, "a command's private files were left behind");
+    if let Err(error) = session.scratch.remove() {
+        tracing::warn!(name = session.scratch.name(), %error, "a command's private files were left behind");
     }
     closed(&mut session.around.audit.borrow_mut())
 }

@@ -59,7 +59,8 @@ pub fn run(args: RunArgs, json: bool) -> Result<Answer, Failure> {
     let user = args.config.clone().map_or(UserLayer::Own, UserLayer::File);
     let layers = layers::read(user, Some(request))?;
     let policy = Rc::new(layers.policy);
-    let request = Request { policy, user: args.user, deciding: layers.files, programs: Vec::new(), quiet: json };
+    let programs = layers::open_programs(&policy)?;
+    let request = Request { policy, user: args.user, deciding: layers.files, programs, quiet: json };
     let started = Instant::now();
     let ((ended, id), head) = session::run(request, async move |session| {
         let policy = session.policy.clone();
@@ -80,8 +81,8 @@ pub fn run(args: RunArgs, json: bool) -> Result<Answer, Failure> {
             predicates: Vec::new(),
             runbook: false,
             workspaces: session.workspaces.clone(),
-            programs: Vec::new(),
-            scratch: None,
+            programs: session.programs_of_task()?,
+            scratch: session.scratch_of_task()?,
             recording: None,
             policy,
         };

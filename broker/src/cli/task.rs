@@ -184,7 +184,6 @@ pub fn run_loop(task: LoopTask, json: bool) -> Result<Answer, Failure> {
         let compiled =
             compile::compile(&session.around.runtime, session.cache.as_ref(), &brain, fuel.is_some()).await?;
         let output_max_bytes = policy.limits().get(LimitKey::Output).unwrap_or(u64::MAX);
-        let clone = |fd: &std::os::fd::OwnedFd| fd.try_clone().map_err(|e| Failure::internal(e.to_string()));
         let spec = Spec {
             allowance: allowance(&policy, TASK_WALL),
             fuel,
@@ -195,8 +194,8 @@ pub fn run_loop(task: LoopTask, json: bool) -> Result<Answer, Failure> {
             predicates,
             runbook,
             workspaces: session.workspaces.clone(),
-            programs: session.programs.iter().map(clone).collect::<Result<_, _>>()?,
-            scratch: session.scratch.as_ref().map(clone).transpose()?,
+            programs: session.programs_of_task()?,
+            scratch: session.scratch_of_task()?,
             recording: recording_fd,
             policy,
         };

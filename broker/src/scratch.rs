@@ -1,0 +1,124 @@
+//! The private files of a task's commands: a folder that this session made, and that nobody could make before it.
+//!
+//! The broker makes it and removes it when it is empty. What a command leaves in it is a stranger's tree, deep and large
+//! without end if it likes: the broker never walks it (T-06).
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// How the folders' names begin.
+const PREFIX: &str = "scratch-";
+/// Random bytes of a name.
+const NAME_BYTES: usize = 16;
+/// Entries of the run directory that are looked at.
+const LISTED_MAX: usize = 1_000;
+
+/// A scratch folder, new and empty when it was made.
+#[derive(Debug)]
+pub struct Scratch {
+    run: OwnedFd,
+    name: String,
+    /// Locked for as long as anybody has it, so that a later session can tell it from an abandoned one.
+    folder: File,
+}
+
+impl Scratch {
+    /// Makes one in the run directory. T-11: its name cannot be guessed, and one that exists already is not taken.
+    pub fn make(run: &OwnedFd) -> Result<Self, Errno> {
+        let mut random = [0; NAME_BYTES];
+        getrandom::fill(&mut random).map_err(|_| Errno::EIO)?;
+        Self::make_named(run, format!("{PREFIX}{}", crate::cache::hex(&random)))
+    }
+
+    fn make_named(run: &OwnedFd, name: String) -> Result<Self, Errno> {
+        mkdirat(run, name.as_str(), Mode::S_IRWXU)?;
+        let folder = open_folder(run, &name)?;
+        let raw = |e: std::io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(nix::libc::EIO));
+        folder.lock_shared().map_err(raw)?;
+        Ok(Self { run: run.try_clone().map_err(raw)?, name, folder })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> impl AsFd + '_ {
+        &self.folder
+    }
+
+    /// Removes it. By `unlinkat`: the broker's own jail has no `rmdir`.
+    pub fn remove(&self) -> Result<(), Errno> {
+        match unlinkat(&self.run, self.name.as_str(), UnlinkatFlags::RemoveDir) {
+            Err(Errno::ENOENT) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Its name in the run directory.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Scratch folders that no session has any more: of a broker that was killed, or what a command made impossible to remove.
+pub fn abandoned(run: &OwnedFd) -> Result<Vec<String>, Errno> {
+    let mut listing = nix::dir::Dir::openat(run, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut found = Vec::new();
+    for entry in listing.iter().take(LISTED_MAX) {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if name.starts_with(PREFIX) && open_folder(run, name).is_ok_and(|folder| folder.try_lock().is_ok()) {
+            found.push(name.to_owned());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn open_folder(run: &OwnedFd, name: &str) -> Result<File, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    openat(run, name, flags, Mode::empty()).map(File::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::fcntl::open;
+
+    fn run(dir: &std::path::Path) -> OwnedFd {
+        open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).unwrap()
+    }
+
+    #[test]
+    fn a_folder_that_exists_is_not_taken_and_a_new_one_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = run(dir.path());
+        std::fs::create_dir(dir.path().join("scratch-1")).unwrap();
+        std::os::unix::fs::symlink("/", dir.path().join("scratch-2")).unwrap();
+        for taken in ["scratch-1", "scratch-2"] {
+            assert_eq!(Scratch::make_named(&run, taken.to_owned()).map(drop), Err(Errno::EEXIST));
+        }
+        let (one, two) = (Scratch::make(&run).unwrap(), Scratch::make(&run).unwrap());
+        assert_ne!(one.name(), two.name());
+        assert!(dir.path().join(one.name()).is_dir());
+        one.remove().unwrap();
+        assert!(!dir.path().join(one.name()).exists() && dir.path().join(two.name()).is_dir());
+    }
+
+    #[test]
+    fn only_folders_that_nobody_has_are_abandoned() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = run(dir.path());
+        let used = Scratch::make(&run).unwrap();
+        let left = Scratch::make(&run).unwrap();
+        std::fs::write(dir.path().join(left.name()).join("file"), "").unwrap();
+        assert_eq!(left.remove(), Err(Errno::ENOTEMPTY));
+        let name = left.name().to_owned();
+        drop(left);
+        std::fs::create_dir(dir.path().join("other")).unwrap();
+        assert_eq!(abandoned(&run).unwrap(), [name]);
+        drop(used);
+        assert_eq!(abandoned(&run).unwrap().len(), 2);
+    }
+}
