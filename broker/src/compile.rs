@@ -15,6 +15,8 @@ use warden_proto::msg::worker::{CompilerSetup, End, Finish};
 
 /// How long one compilation may take. The jail's own RLIMIT_CPU is the second fence.
 pub const COMPILE_DEADLINE: Duration = Duration::from_secs(120);
+/// From the kill of a compiler to its end.
+const END_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A module could not be compiled.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,9 @@ pub enum CompileError {
     /// It took too long or too much.
     #[error("compiling took longer than {} s and was stopped", COMPILE_DEADLINE.as_secs())]
     Deadline,
+    /// It was killed and is still there, so what it wrote may still change.
+    #[error("the compiler did not end within {} s of being killed", END_DEADLINE.as_secs())]
+    Lingers,
     /// Our side failed.
     #[error("compiled code could not be kept: {0}")]
     System(nix::errno::Errno),
@@ -93,7 +98,7 @@ async fn run_compiler(runtime: &Runtime, module: &[u8], metered: bool) -> Result
     let finish: Finish = frame.decode().map_err(PeerError::from)?;
     compiler.child.kill();
     // Its mappings end with it; only then can the output be sealed.
-    compiler.child.exited().await;
+    timeout_at(Instant::now() + END_DEADLINE, compiler.child.exited()).await.map_err(|_| CompileError::Lingers)?;
     match finish.end {
         End::Returned if finish.output_len <= ENTRY_MAX_BYTES => {
             sealed::seal(&output).map_err(CompileError::System)?;

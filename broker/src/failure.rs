@@ -126,7 +126,7 @@ impl From<crate::compile::CompileError> for Failure {
             CompileError::Deadline => Class::Timeout,
             CompileError::Ended(_) => Class::Refused,
             CompileError::Jailed(_) => Class::Unavailable,
-            CompileError::System(_) => Class::Internal,
+            CompileError::System(_) | CompileError::Lingers => Class::Internal,
         };
         Self::new(class, format!("the module could not be compiled: {error}"))
     }

@@ -23,6 +23,8 @@ use wasmtime::Engine;
 const ADDRESS_SPACE_BYTES: u64 = 4 << 30;
 /// `RLIMIT_CPU`, seconds (T-06).
 const CPU_SECONDS: u64 = 300;
+/// `RLIMIT_FSIZE`: the longest code that the broker keeps, so that the output cannot fill the host's memory (T-06).
+const OUTPUT_MAX_BYTES: u64 = 512 << 20;
 /// Link, document, module, output and the standard three.
 const OPEN_FILES: u64 = 16;
 /// Every binary module and component begins with this.
@@ -50,6 +52,7 @@ pub fn life() -> Result<(), Failure> {
         address_space_bytes: Some(ADDRESS_SPACE_BYTES),
         cpu_seconds: Some(CPU_SECONDS),
         open_files: Some(OPEN_FILES),
+        file_size_bytes: Some(OUTPUT_MAX_BYTES),
         ..Limits::default()
     };
     let parent = Some(nix::unistd::getppid().as_raw());
@@ -139,7 +142,8 @@ fn compile(engine: &Engine, module: &[u8], output_max_bytes: u64) -> Result<Vec<
         text = wat::parse_str(source).map_err(|error| format!("the file is no wasm, and as WAT: {error}"))?;
         &text
     };
-    let made = if is_component(binary) { engine.precompile_component(binary) } else { engine.precompile_module(binary) };
+    let made =
+        if is_component(binary) { engine.precompile_component(binary) } else { engine.precompile_module(binary) };
     let code = made.map_err(|error| format!("{error:#}"))?;
     if u64::try_from(code.len()).unwrap_or(u64::MAX) > output_max_bytes {
         return Err(format!("the compiled code of {} bytes is over the limit of {output_max_bytes} bytes", code.len()));
