@@ -8,7 +8,7 @@ use crate::cache::Cache;
 use crate::deciding::{self, Deciding};
 use crate::failure::{Class, Failure};
 use crate::identity::{self, Identity};
-use crate::places::{CEILING, Places, program_folders};
+use crate::places::{self, CEILING, Places, program_folders};
 use crate::runtime::{OpenedWorkspace, Runtime};
 use crate::scratch::{self, Scratch};
 use crate::task::{Cancel, Surroundings};
@@ -133,47 +133,23 @@ fn settle(request: &Request) -> Result<(Places, Identity), Failure> {
         request.policy.workspaces().iter().map(|w| (w.path.clone(), w.access == Access::ReadWrite)).collect();
     let identity = identity::choose(request.user.as_deref(), &workspaces, request.policy.isolation().allow_root)?;
     let places = Places::of_caller();
-    let mut places = match &identity {
-        Identity::Becomes { uid, .. } => places.for_user(*uid),
-        _ => places,
+    // Root's own tasks have a folder of their own too: the ones above it belong to everybody whom root runs tasks as.
+    let runs_as = match &identity {
+        Identity::Caller => None,
+        Identity::Root => Some((0, 0)),
+        Identity::Becomes { uid, gid, .. } => Some((*uid, *gid)),
     };
+    let mut places = runs_as.map_or(places.clone(), |(uid, _)| places.for_user(uid));
     if let Some(dir) = &request.policy.audit().dir {
         places.audit = dir.clone();
     }
-    if let Identity::Becomes { uid, gid, .. } = identity {
+    if let Some((uid, gid)) = runs_as {
         for dir in [&places.audit, &places.cache, &places.run] {
-            make_for(dir, uid, gid)?;
+            places::make_for(dir, uid, gid)
+                .map_err(|e| Failure::internal(format!("{} could not be made: {e}", dir.display())))?;
         }
     }
     Ok((places, identity))
-}
-
-/// Makes a directory for a user, its parents root's: only one that we made is handed over.
-///
-/// T-10: beneath a folder that somebody else can write root makes and hands over nothing, since a link could be put in its
-/// way; there the user makes it.
-fn make_for(dir: &Path, uid: u32, gid: u32) -> Result<(), Failure> {
-    let failed = |e: String| Failure::internal(format!("{} could not be made: {e}", dir.display()));
-    let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else { return Ok(()) };
-    if dir.symlink_metadata().is_ok() || !roots_alone(parent) {
-        return Ok(());
-    }
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(|e| failed(e.to_string()))?;
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let parent = open(parent, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|e| failed(e.to_string()))?;
-    nix::sys::stat::mkdirat(&parent, name, Mode::S_IRWXU).map_err(|e| failed(e.to_string()))?;
-    let made = nix::fcntl::openat(&parent, name, flags, Mode::empty()).map_err(|e| failed(e.to_string()))?;
-    nix::unistd::fchown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(|e| failed(e.to_string()))
-}
-
-/// Whether every existing folder from `path` upwards belongs to root and nobody else may write to it.
-fn roots_alone(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    path.ancestors().all(|folder| match folder.symlink_metadata() {
-        Ok(facts) => facts.is_dir() && facts.uid() == 0 && facts.mode() & 0o022 == 0,
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-    })
 }
 
 async fn open_session(

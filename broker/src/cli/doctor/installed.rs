@@ -124,9 +124,14 @@ fn guest(folders: &[PathBuf], name: &str, loss: &'static str) -> Check {
 fn folders(policy: Option<&Effective>, runner: Option<&Identity>) -> Vec<Check> {
     let mut places = Places::of_caller();
     let mut owner = nix::unistd::getuid().as_raw();
-    if let Some(Identity::Becomes { uid, .. }) = runner {
-        places = places.for_user(*uid);
-        owner = *uid;
+    let runs_as = match runner {
+        Some(Identity::Becomes { uid, .. }) => Some(*uid),
+        Some(Identity::Root) => Some(0),
+        Some(Identity::Caller) | None => None,
+    };
+    if let Some(uid) = runs_as {
+        places = places.for_user(uid);
+        owner = uid;
     }
     if let Some(dir) = policy.and_then(|policy| policy.audit().dir.clone()) {
         places.audit = dir;
