@@ -138,7 +138,8 @@ impl Turns<'_> {
         let mut reports = Vec::new();
         for (index, planned) in plan.actions.into_iter().enumerate() {
             if index >= ACTIONS_MAX {
-                let message = format!("a plan has at most {ACTIONS_MAX} actions; this one and those after it were left out");
+                let message =
+                    format!("a plan has at most {ACTIONS_MAX} actions; this one and those after it were left out");
                 reports.push(self.bad_action(&planned.capability, CallError::new(ErrorCode::Limit, &message))?);
                 break;
             }
@@ -152,8 +153,13 @@ impl Turns<'_> {
             Ok(action) => action,
             Err(error) => return self.bad_action(&planned.capability, error),
         };
-        let result = match perform::perform(&mut self.store.data_mut().link, &mut self.aliases, action) {
+        let link = &mut self.store.data_mut().link;
+        let sent = link.sent();
+        let result = match perform::perform(link, &mut self.aliases, action) {
             Ok(output) => Ok(output),
+            Err(Fault::Answer(error)) if self.store.data().link.sent() == sent => {
+                return self.bad_action(&planned.capability, error);
+            }
             Err(Fault::Answer(error)) => Err(error),
             Err(Fault::Halt(halt)) => return Err(Stop::Guest(halt.into())),
         };

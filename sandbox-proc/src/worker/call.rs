@@ -59,6 +59,8 @@ pub struct Link {
     socket: FrameSocket,
     inbox: Inbox,
     request: u32,
+    /// Calls that the broker has been sent.
+    sent: u64,
     blob: u32,
     deadline: Instant,
 }
@@ -67,7 +69,7 @@ impl Link {
     /// `deadline` is the end of the guest's wall time. The broker keeps the deadline of each operation; it answers
     /// `timeout`, and its answer may come late where a person is asked for approval.
     pub fn new(socket: FrameSocket, deadline: Instant) -> Self {
-        Self { socket, inbox: Inbox::default(), request: 0, blob: 0, deadline }
+        Self { socket, inbox: Inbox::default(), request: 0, sent: 0, blob: 0, deadline }
     }
 
     /// When the guest's time ends.
@@ -80,12 +82,17 @@ impl Link {
         Instant::now() >= self.deadline
     }
 
+    /// How many calls the broker has been sent: where it has not changed, the broker knows nothing of an act.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Sends a call and waits for its answer.
     fn call(&mut self, call: &WorkerCall) -> Result<WorkerReply, Fault> {
         // Ids never repeat within a worker's life, so that a late answer cannot be taken for another.
         self.request = self.request.checked_add(1).ok_or(Halt::OutOfTime)?;
         match self.socket.send(Kind::Call, self.request, call, &[], true) {
-            Ok(()) => {}
+            Ok(()) => self.sent = self.sent.wrapping_add(1),
             Err(SocketError::Codec(error)) => {
                 return Err(Fault::answer(ErrorCode::InvalidArgument, &format!("the call is too long: {error}")));
             }
