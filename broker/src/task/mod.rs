@@ -334,6 +334,8 @@ impl Task {
                 let error = CallError::new(ErrorCode::Internal, &format!("the answer is too long for a frame: {why}"));
                 Ok(self.worker.peer.send(Kind::Reply, request, &failed(error), &[], deadline).await?)
             }
+            // It has ended, and may have said how: its last frame is still to be read.
+            Err(PeerError::Gone) => Ok(()),
             other => Ok(other?),
         }
     }
