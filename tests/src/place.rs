@@ -168,3 +168,21 @@ impl Default for Place {
 
 /// Workspace `work`.
 pub const WORK: &str = "[[fs.workspace]]\nlabel = \"work\"\npath = \"work\"\naccess = \"read-write\"\n";
+
+/// A module that takes a compiler a while; its `run` returns 7.
+pub fn long_module() -> String {
+    let mut text = String::from("(module\n");
+    for number in 0..2500 {
+        text.push_str("(func (param i64) (result i64) (local i64) (local.get 0)");
+        for step in 0..24 {
+            text.push_str(&format!(
+                "(i64.const {}) (i64.mul) (local.tee 1) (local.get 0) (i64.xor) (i64.const {}) (i64.rotl)",
+                number * 31 + step,
+                step + 1
+            ));
+        }
+        text.push_str(")\n");
+    }
+    text.push_str("(func (export \"run\") (result i32) (i32.const 7)))");
+    text
+}

@@ -220,7 +220,8 @@ fn names_of_processes_are_the_tasks_own_and_say_when_they_are_wrong() {
     failed(&actions[9], "not-found");
     failed(&actions[10], "invalid-argument");
     failed(&actions[11], "invalid-argument");
-    succeeded(&actions[12]);
+    // A name is a process's for the whole task, so that an answer can never be about another.
+    failed(&actions[12], "conflict");
 }
 
 /// T-06
