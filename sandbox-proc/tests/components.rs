@@ -59,7 +59,8 @@ fn a_panic_and_a_sleep_for_both() {
         assert!(matches!(ran.end(), End::Trapped { message } if message.contains("unreachable")), "{target}: {ran:?}");
         assert!(String::from_utf8_lossy(&ran.stderr).contains("on purpose"));
     }
-    let sleeps = rust_program("wasm32-wasip2", "fn main() { std::thread::sleep(std::time::Duration::from_millis(50)) }");
+    let sleeps =
+        rust_program("wasm32-wasip2", "fn main() { std::thread::sleep(std::time::Duration::from_millis(50)) }");
     assert_eq!(run(&sleeps).end(), &End::Returned);
 }
 

@@ -27,7 +27,9 @@ fn start_of_a_worker() {
         let mut worker = template.fork();
         forked.push(began.elapsed());
         send_setup(&mut worker.link, &document, &[code.as_fd()]);
-        for (kind, times) in [(Kind::Hello, None), (Kind::Locked, Some(&mut locked)), (Kind::Finish, Some(&mut finished))] {
+        for (kind, times) in
+            [(Kind::Hello, None), (Kind::Locked, Some(&mut locked)), (Kind::Finish, Some(&mut finished))]
+        {
             assert_eq!(worker.link.receive(0, None).unwrap().kind, kind);
             if let Some(times) = times {
                 times.push(began.elapsed());
@@ -35,8 +37,12 @@ fn start_of_a_worker() {
         }
         worker.reap();
     }
-    println!("from request, medians of {ROUNDS}: forked {:?}, locked {:?}, run and finished {:?}",
-        median(forked), median(locked), median(finished));
+    println!(
+        "from request, medians of {ROUNDS}: forked {:?}, locked {:?}, run and finished {:?}",
+        median(forked),
+        median(locked),
+        median(finished)
+    );
 }
 
 #[test]

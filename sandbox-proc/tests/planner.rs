@@ -137,7 +137,9 @@ fn a_plan_becomes_typed_calls_and_their_results_an_observation() {
         call: FsCall::ReadFile { target: path("repo:a.txt"), offset: 0, max_bytes: 10 },
     };
     assert_eq!(calls[0], first);
-    assert!(matches!(&calls[2], WorkerCall::Absent { origin: Origin::Action, capability } if &**capability == "browser.open_session"));
+    assert!(
+        matches!(&calls[2], WorkerCall::Absent { origin: Origin::Action, capability } if &**capability == "browser.open_session")
+    );
     assert!(matches!(&played.turns[0], LoopCall::BeginStep));
     assert!(matches!(&played.turns[1], LoopCall::Plan { thought } if &**thought == "look"));
     assert!(matches!(&played.turns[2], LoopCall::BadAction { capability, error }
@@ -182,9 +184,15 @@ fn imports_are_typed_calls_and_denials_arrive_whole() {
         seen.push(format!("{call:?}"));
         match call {
             WorkerCall::Fs { origin: Origin::Import, call } => match call {
-                FsCall::OpenDir { target } if target == path("") => Ok(WorkerReply::Fs(FsReply::Opened { handle: 1, size_bytes: 0 })),
-                FsCall::OpenFile { target, .. } if target == path("a.txt") => Ok(WorkerReply::Fs(FsReply::Opened { handle: 2, size_bytes: 3 })),
-                FsCall::OpenDir { target } if target == path("sub") => Ok(WorkerReply::Fs(FsReply::Opened { handle: 3, size_bytes: 0 })),
+                FsCall::OpenDir { target } if target == path("") => {
+                    Ok(WorkerReply::Fs(FsReply::Opened { handle: 1, size_bytes: 0 }))
+                }
+                FsCall::OpenFile { target, .. } if target == path("a.txt") => {
+                    Ok(WorkerReply::Fs(FsReply::Opened { handle: 2, size_bytes: 3 }))
+                }
+                FsCall::OpenDir { target } if target == path("sub") => {
+                    Ok(WorkerReply::Fs(FsReply::Opened { handle: 3, size_bytes: 0 }))
+                }
                 FsCall::Read { file: 2, max_bytes } => {
                     reads += 1;
                     assert_eq!(max_bytes, if reads == 1 { 100 } else { 97 });
@@ -192,14 +200,24 @@ fn imports_are_typed_calls_and_denials_arrive_whole() {
                     Ok(WorkerReply::Fs(FsReply::Data { bytes }))
                 }
                 FsCall::Metadata { target: GuestTarget::At { dir: 3, .. } } => {
-                    let entry = Entry { name: Text::cut("x"), kind: EntryKind::File, size_bytes: Some(9), modified_ms: None, readonly: true };
+                    let entry = Entry {
+                        name: Text::cut("x"),
+                        kind: EntryKind::File,
+                        size_bytes: Some(9),
+                        modified_ms: None,
+                        readonly: true,
+                    };
                     Ok(WorkerReply::Fs(FsReply::Metadata { entry }))
                 }
-                FsCall::RemoveFile { target: GuestTarget::At { dir: 3, .. } } => Err(CallError::denied("user:fs.workspace.repo.deny[0]", "denied")),
+                FsCall::RemoveFile { target: GuestTarget::At { dir: 3, .. } } => {
+                    Err(CallError::denied("user:fs.workspace.repo.deny[0]", "denied"))
+                }
                 FsCall::Close { .. } => Ok(WorkerReply::Fs(FsReply::Closed { size_bytes: None, sha256: None })),
                 other => panic!("{other:?}"),
             },
-            WorkerCall::Absent { origin: Origin::Import, .. } => Err(CallError::new(ErrorCode::Unavailable, "not here")),
+            WorkerCall::Absent { origin: Origin::Import, .. } => {
+                Err(CallError::new(ErrorCode::Unavailable, "not here"))
+            }
             other => panic!("{other:?}"),
         }
     });
@@ -207,7 +225,10 @@ fn imports_are_typed_calls_and_denials_arrive_whole() {
     assert_eq!(played.results[2]["ok"], json!({"len": 3, "text": "abc"}));
     assert_eq!(played.results[4]["ok"]["readonly"], true);
     let denied = &played.results[5]["error"];
-    assert_eq!((&denied["code"], &denied["detail"]), (&json!("denied"), &json!(r#"{"rule":"user:fs.workspace.repo.deny[0]"}"#)));
+    assert_eq!(
+        (&denied["code"], &denied["detail"]),
+        (&json!("denied"), &json!(r#"{"rule":"user:fs.workspace.repo.deny[0]"}"#))
+    );
     assert_eq!(played.results[7]["error"]["code"], "not-found", "a closed handle is closed");
     assert_eq!(played.results[8]["error"]["code"], "unavailable");
     assert_eq!(played.results[9]["error"]["code"], "unavailable");
@@ -252,14 +273,24 @@ fn payloads_longer_than_a_frame_go_in_parts_both_ways() {
     let actions = broker.outcome["results"][0]["ok"]["data"]["actions"].clone();
     assert_eq!(actions[0]["output"]["bytes_written"], 200_000);
     let seen = actions[1]["output"]["contents"].as_str().unwrap();
-    assert!(seen.ends_with("[cut: 167232 bytes more]"), "the brain is shown a part and told so: {}", &seen[seen.len() - 60..]);
+    assert!(
+        seen.ends_with("[cut: 167232 bytes more]"),
+        "the brain is shown a part and told so: {}",
+        &seen[seen.len() - 60..]
+    );
     assert_eq!(written, long.as_bytes());
 }
 
 #[test]
 fn a_listing_is_put_together_from_its_pages() {
     let script = json!([{"op": "plan", "actions": [{"capability": "fs.list_dir"}]}]);
-    let entry = |name: String| Entry { name: Text::cut(&name), kind: EntryKind::File, size_bytes: Some(1), modified_ms: None, readonly: false };
+    let entry = |name: String| Entry {
+        name: Text::cut(&name),
+        kind: EntryKind::File,
+        size_bytes: Some(1),
+        modified_ms: None,
+        readonly: false,
+    };
     let played = play(script, &mut |call| match call {
         WorkerCall::Fs { call: FsCall::ListDir { after, .. }, .. } => {
             let entries = List::first((after..after + 100).map(|n| entry(format!("f{n}"))));
@@ -318,9 +349,19 @@ fn the_model_is_asked_and_answers() {
     let played = play_with(script, Vec::new(), &mut |call, inbox| match call {
         WorkerCall::Llm { origin: Origin::Import, call } => {
             let conversation: Conversation = codec::decode_document(&inbox.take(call.conversation).unwrap()).unwrap();
-            conversations.push((conversation.messages.len(), conversation.tools.len(), call.tools, call.options.max_tokens));
+            conversations.push((
+                conversation.messages.len(),
+                conversation.tools.len(),
+                call.tools,
+                call.options.max_tokens,
+            ));
             let usage = Some(TokenUsage { prompt_tokens: 1, completion_tokens: 2, total_tokens: 3 });
-            Ok(WorkerReply::Llm(LlmReply { content: inline("[]"), finish_reason: Some(Text::cut("stop")), usage, mismatch: None }))
+            Ok(WorkerReply::Llm(LlmReply {
+                content: inline("[]"),
+                finish_reason: Some(Text::cut("stop")),
+                usage,
+                mismatch: None,
+            }))
         }
         WorkerCall::Policy { call: PolicyCall::Describe, .. } => Ok(WorkerReply::Policy(PolicyReply::Snapshot {
             workspaces: List::default(),
@@ -349,7 +390,11 @@ fn completion_is_the_brokers_word() {
 fn a_brain_out_of_steps_is_stopped() {
     let unmet = || LoopReply::Verdict { ended: false, unmet: List::default() };
     let played = play_with(json!([]), (0..50).map(|_| unmet()).collect(), &mut |call, _| panic!("{call:?}"));
-    assert!(matches!(played.ran.end(), End::Stopped { message } if message.contains("no steps are left")), "{:?}", played.ran);
+    assert!(
+        matches!(played.ran.end(), End::Stopped { message } if message.contains("no steps are left")),
+        "{:?}",
+        played.ran
+    );
     assert_eq!(played.turns.iter().filter(|turn| matches!(turn, LoopCall::BeginStep)).count(), 11);
 }
 
@@ -358,7 +403,11 @@ fn errors_of_the_brain_are_retried_three_times_at_most() {
     let fail = json!({"op": "fail", "retryable": true, "message": "again"});
     let played = play(json!([fail, fail, fail]), &mut nothing);
     assert_eq!(played.ran.end(), &End::Returned);
-    assert_eq!(played.turns.iter().filter(|turn| matches!(turn, LoopCall::BeginStep)).count(), 1, "retries are no steps");
+    assert_eq!(
+        played.turns.iter().filter(|turn| matches!(turn, LoopCall::BeginStep)).count(),
+        1,
+        "retries are no steps"
+    );
     let played = play(json!([fail, fail, fail, fail]), &mut nothing);
     assert!(matches!(played.ran.end(), End::Stopped { message } if message.contains("again")), "{:?}", played.ran);
     let last = LoopCall::PlannerError { retryable: false, message: Text::cut("again") };

@@ -4,8 +4,8 @@
 #![forbid(unsafe_code)]
 
 use super::Never;
-use super::bindings::osagent::browser::browser as browser;
-use super::bindings::osagent::input::input as input;
+use super::bindings::osagent::browser::browser;
+use super::bindings::osagent::input::input;
 use crate::worker::call::Fault;
 use crate::worker::guest::Guest;
 use warden_proto::msg::worker::Origin;

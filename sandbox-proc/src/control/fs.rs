@@ -125,7 +125,8 @@ impl fs::HostFileHandle for Guest {
     fn read_to_string(&mut self, file: FileResource, max_bytes: u64) -> Result<String, Fault> {
         let file = self.file(&file)?;
         let bytes = self.read_up_to(file, max_bytes.min(READ_MAX_BYTES))?;
-        String::from_utf8(bytes).map_err(|_| Fault::answer(ErrorCode::InvalidArgument, "the file is not UTF-8 text: use read"))
+        String::from_utf8(bytes)
+            .map_err(|_| Fault::answer(ErrorCode::InvalidArgument, "the file is not UTF-8 text: use read"))
     }
 
     fn write(&mut self, file: FileResource, bytes: Vec<u8>) -> Result<u64, Fault> {
@@ -226,7 +227,12 @@ impl fs::Host for Guest {
         }
     }
 
-    fn open_file(&mut self, parent: DirResource, path: String, options: FileOpenOptions) -> Result<FileResource, Fault> {
+    fn open_file(
+        &mut self,
+        parent: DirResource,
+        path: String,
+        options: FileOpenOptions,
+    ) -> Result<FileResource, Fault> {
         let target = self.target(&parent, path)?;
         let FileOpenOptions { read, write, append, create, truncate } = options;
         let flags = OpenFlags { read, write, append, create, truncate, exclusive: false };

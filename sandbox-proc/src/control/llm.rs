@@ -22,7 +22,12 @@ pub fn conversation_body(link: &mut Link, conversation: &Conversation) -> Result
 }
 
 impl Guest {
-    fn ask(&mut self, messages: Vec<Message>, tools: Option<Vec<ToolSchema>>, options: Options) -> Result<Answer, Fault> {
+    fn ask(
+        &mut self,
+        messages: Vec<Message>,
+        tools: Option<Vec<ToolSchema>>,
+        options: Options,
+    ) -> Result<Answer, Fault> {
         let options = wire_options(options)?;
         let with_tools = tools.is_some();
         let conversation = Conversation {
@@ -55,7 +60,12 @@ impl llm::Host for Guest {
         Ok(CompletionResponse { content, finish_reason, usage })
     }
 
-    fn call_tools(&mut self, messages: Vec<Message>, tools: Vec<ToolSchema>, options: Options) -> Result<ToolResponse, Fault> {
+    fn call_tools(
+        &mut self,
+        messages: Vec<Message>,
+        tools: Vec<ToolSchema>,
+        options: Options,
+    ) -> Result<ToolResponse, Fault> {
         let Answer { content, finish_reason, usage } = self.ask(messages, Some(tools), options)?;
         Ok(ToolResponse { tool_calls_json: content, finish_reason, usage })
     }
@@ -100,7 +110,10 @@ fn wire_options(options: Options) -> Result<LlmOptions, Fault> {
 /// Messages carry no floats.
 fn thousandths(value: f32) -> Result<i32, Fault> {
     if !value.is_finite() || value.abs() > 1000.0 {
-        return Err(Fault::answer(ErrorCode::InvalidArgument, "an option of the model is no number between -1000 and 1000"));
+        return Err(Fault::answer(
+            ErrorCode::InvalidArgument,
+            "an option of the model is no number between -1000 and 1000",
+        ));
     }
     // In range, as checked: the conversion only rounds.
     Ok((value * 1000.0).round() as i32)

@@ -77,5 +77,7 @@ fn closed(what: &str) -> Fault {
 
 /// Text that a message can carry, or the guest's mistake by name.
 fn text<const N: usize>(what: &str, text: String) -> Result<Text<N>, Fault> {
-    Text::new(text).map_err(|e| Fault::answer(ErrorCode::InvalidArgument, &format!("{what} of {} bytes is longer than {}", e.len, e.max)))
+    Text::new(text).map_err(|e| {
+        Fault::answer(ErrorCode::InvalidArgument, &format!("{what} of {} bytes is longer than {}", e.len, e.max))
+    })
 }

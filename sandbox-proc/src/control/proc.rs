@@ -9,7 +9,9 @@ use crate::worker::guest::Guest;
 use warden_proto::limits::INLINE_MAX_BYTES;
 use warden_proto::msg::error::ErrorCode;
 use warden_proto::msg::fs::GuestTarget;
-use warden_proto::msg::proc::{EnvVar, Exit, GuestCommand, ProcCall, ProcGuestCall, ProcReply, ProcessSignal, StdioMode, Stream};
+use warden_proto::msg::proc::{
+    EnvVar, Exit, GuestCommand, ProcCall, ProcGuestCall, ProcReply, ProcessSignal, StdioMode, Stream,
+};
 use warden_proto::msg::worker::Origin;
 use warden_proto::{Bytes, List, bounded::TooLong};
 use wasmtime::component::Resource;

@@ -86,7 +86,9 @@ pub fn parse(capability: &str, input: &str) -> Result<Action, CallError> {
 fn files(name: &str, fields: &mut Fields) -> Result<Option<Action>, CallError> {
     let path = match name {
         "list_dir" => fields.optional_bounded("path")?.unwrap_or_default(),
-        "read_file" | "write_file" | "metadata" | "ensure_dir" | "remove_file" | "remove_dir" | "rename" => fields.bounded("path")?,
+        "read_file" | "write_file" | "metadata" | "ensure_dir" | "remove_file" | "remove_dir" | "rename" => {
+            fields.bounded("path")?
+        }
         _ => return Ok(None),
     };
     let action = match name {
@@ -153,7 +155,8 @@ fn commands(name: &str, fields: &mut Fields) -> Result<Option<Action>, CallError
 fn stdin_data(fields: &mut Fields) -> Result<Vec<u8>, CallError> {
     let data = fields.text("data")?.into_bytes();
     if data.len() > INLINE_MAX_BYTES {
-        let message = format!("field `data` of {} bytes is longer than {INLINE_MAX_BYTES}: send it in parts", data.len());
+        let message =
+            format!("field `data` of {} bytes is longer than {INLINE_MAX_BYTES}: send it in parts", data.len());
         return Err(mistake(&message));
     }
     Ok(data)
@@ -185,7 +188,8 @@ fn variable(value: Value) -> Result<EnvVar, CallError> {
 }
 
 fn items<T, const N: usize>(name: &str, items: Vec<T>) -> Result<List<T, N>, CallError> {
-    List::new(items).map_err(|TooLong { len, max }| mistake(&format!("field `{name}` has {len} items, at most {max} are allowed")))
+    List::new(items)
+        .map_err(|TooLong { len, max }| mistake(&format!("field `{name}` has {len} items, at most {max} are allowed")))
 }
 
 /// `[A-Za-z][A-Za-z0-9_.-]{0,63}`.
@@ -215,7 +219,9 @@ fn signal(name: &str) -> Result<ProcessSignal, CallError> {
 fn policy(name: &str, fields: &mut Fields) -> Result<Option<Action>, CallError> {
     let call = match name {
         "describe" => PolicyCall::Describe,
-        "claim_budget" => PolicyCall::ClaimBudget { kind: budget(&fields.text("kind")?)?, units: fields.number("units")? },
+        "claim_budget" => {
+            PolicyCall::ClaimBudget { kind: budget(&fields.text("kind")?)?, units: fields.number("units")? }
+        }
         "request_capability" => PolicyCall::RequestCapability {
             capability: fields.bounded("capability")?,
             scope: fields.optional_bounded("scope")?,
@@ -247,7 +253,10 @@ fn complete(fields: &mut Fields) -> Result<Action, CallError> {
         Some(fields) => options(fields)?,
         None => LlmOptions::default(),
     };
-    Ok(Action::Complete { conversation: Conversation { messages: items("messages", messages)?, tools: List::default() }, options })
+    Ok(Action::Complete {
+        conversation: Conversation { messages: items("messages", messages)?, tools: List::default() },
+        options,
+    })
 }
 
 fn message(value: Value) -> Result<Message, CallError> {
@@ -265,7 +274,8 @@ fn message(value: Value) -> Result<Message, CallError> {
 }
 
 fn options(mut fields: Fields) -> Result<LlmOptions, CallError> {
-    let stop = fields.texts("stop")?.into_iter().map(|text| bounded("stop", text)).collect::<Result<Vec<Text<256>>, _>>()?;
+    let stop =
+        fields.texts("stop")?.into_iter().map(|text| bounded("stop", text)).collect::<Result<Vec<Text<256>>, _>>()?;
     let max_tokens = fields.optional_number("max_tokens")?.map(u32::try_from).transpose();
     let options = LlmOptions {
         max_tokens: max_tokens.map_err(|_| mistake("field `max_tokens` is too large"))?,

@@ -43,7 +43,10 @@ impl Aliases {
             return Err(CallError::new(ErrorCode::Conflict, &format!("the alias `{alias}` is taken: choose another")));
         }
         if self.started.len() >= HANDLES_MAX {
-            return Err(CallError::new(ErrorCode::Limit, &format!("the task has started {HANDLES_MAX} commands already")));
+            return Err(CallError::new(
+                ErrorCode::Limit,
+                &format!("the task has started {HANDLES_MAX} commands already"),
+            ));
         }
         Ok(())
     }

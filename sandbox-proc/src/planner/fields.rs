@@ -28,8 +28,8 @@ impl Fields {
         if input.len() > INPUT_MAX_BYTES {
             return Err(mistake(&format!("the input of {capability} is longer than {INPUT_MAX_BYTES} bytes")));
         }
-        let value = serde_json::from_str(input)
-            .map_err(|e| mistake(&format!("the input of {capability} is no JSON: {e}")))?;
+        let value =
+            serde_json::from_str(input).map_err(|e| mistake(&format!("the input of {capability} is no JSON: {e}")))?;
         Self::of(capability, value)
     }
 
@@ -42,7 +42,12 @@ impl Fields {
     }
 
     /// A field by its reader; null is as good as absent.
-    fn take<T>(&mut self, name: &str, kind: &str, read: impl FnOnce(Value) -> Option<T>) -> Result<Option<T>, CallError> {
+    fn take<T>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        read: impl FnOnce(Value) -> Option<T>,
+    ) -> Result<Option<T>, CallError> {
         match self.map.remove(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match read(value) {

@@ -125,7 +125,8 @@ fn start(link: &mut Link, aliases: &mut Aliases, line: Line, alias: String) -> R
     aliases.check_free(&alias)?;
     let command = line.command.clone();
     let pipe = StdioMode::Pipe;
-    let reply = link.proc(Origin::Action, &alias, ProcCall::Start { command, stdin: pipe, stdout: pipe, stderr: pipe })?;
+    let reply =
+        link.proc(Origin::Action, &alias, ProcCall::Start { command, stdin: pipe, stdout: pipe, stderr: pipe })?;
     let ProcReply::Started { process, .. } = &reply else { return Err(wrong_reply()) };
     let process = *process;
     aliases.add(alias.clone(), process);

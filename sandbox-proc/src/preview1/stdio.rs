@@ -18,10 +18,15 @@ const RIGHT_WRITE: u64 = 1 << 6;
 pub fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "fd_write", fd_write)?;
     linker.func_wrap(MODULE, "fd_read", fd_read)?;
-    linker.func_wrap(MODULE, "fd_close", |mut caller: Caller<'_, Guest>, fd: i32| number(close(caller.data_mut(), fd)))?;
-    linker.func_wrap(MODULE, "fd_seek", |caller: Caller<'_, Guest>, fd: i32, _offset: i64, _whence: i32, _out: i32| {
-        number(open(caller.data(), fd).and(Err(errno::SPIPE)))
-    })?;
+    linker
+        .func_wrap(MODULE, "fd_close", |mut caller: Caller<'_, Guest>, fd: i32| number(close(caller.data_mut(), fd)))?;
+    linker.func_wrap(
+        MODULE,
+        "fd_seek",
+        |caller: Caller<'_, Guest>, fd: i32, _offset: i64, _whence: i32, _out: i32| {
+            number(open(caller.data(), fd).and(Err(errno::SPIPE)))
+        },
+    )?;
     linker.func_wrap(MODULE, "fd_fdstat_get", |mut caller: Caller<'_, Guest>, fd: i32, out: i32| {
         let open = open(caller.data(), fd);
         let mut view = View::new(&mut caller)?;

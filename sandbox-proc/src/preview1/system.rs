@@ -33,11 +33,15 @@ pub fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         let strings = environment(caller.data());
         strings_at(&mut caller, &strings, pointers, buffer)
     })?;
-    linker.func_wrap(MODULE, "clock_time_get", |mut caller: Caller<'_, Guest>, clock: i32, _precision: i64, out: i32| {
-        let time = clock_time(caller.data(), clock);
-        let mut view = View::new(&mut caller)?;
-        Ok::<_, wasmtime::Error>(number(time.and_then(|time| view.put(out, &time.to_le_bytes()))))
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "clock_time_get",
+        |mut caller: Caller<'_, Guest>, clock: i32, _precision: i64, out: i32| {
+            let time = clock_time(caller.data(), clock);
+            let mut view = View::new(&mut caller)?;
+            Ok::<_, wasmtime::Error>(number(time.and_then(|time| view.put(out, &time.to_le_bytes()))))
+        },
+    )?;
     linker.func_wrap(MODULE, "clock_res_get", |mut caller: Caller<'_, Guest>, clock: i32, out: i32| {
         let known = clock_time(caller.data(), clock);
         let mut view = View::new(&mut caller)?;
@@ -70,7 +74,12 @@ fn sizes(caller: &mut Caller<'_, Guest>, strings: &[Vec<u8>], count: i32, bytes:
     Ok(number(put(&mut view, count, strings.len()).and_then(|()| put(&mut view, bytes, total))))
 }
 
-fn strings_at(caller: &mut Caller<'_, Guest>, strings: &[Vec<u8>], pointers: i32, buffer: i32) -> wasmtime::Result<i32> {
+fn strings_at(
+    caller: &mut Caller<'_, Guest>,
+    strings: &[Vec<u8>],
+    pointers: i32,
+    buffer: i32,
+) -> wasmtime::Result<i32> {
     let mut view = View::new(caller)?;
     Ok(number(lay_out(&mut view, strings, pointers.cast_unsigned(), buffer.cast_unsigned())))
 }

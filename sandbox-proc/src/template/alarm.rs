@@ -22,7 +22,8 @@ extern "C" fn on_alarm(_: libc::c_int) {
 /// Prepares the handler; done in the template, inherited by workers.
 pub fn prepare() -> Result<(), Errno> {
     // On the alternate stack where there is one: the guest may have used up the ordinary one.
-    let action = SigAction::new(SigHandler::Handler(on_alarm), SaFlags::SA_ONSTACK | SaFlags::SA_RESTART, SigSet::empty());
+    let action =
+        SigAction::new(SigHandler::Handler(on_alarm), SaFlags::SA_ONSTACK | SaFlags::SA_RESTART, SigSet::empty());
     // SAFETY: the handler does nothing that is not async-signal-safe, and no other code uses SIGALRM.
     unsafe { sigaction(Signal::SIGALRM, &action) }.map(|_| ())
 }

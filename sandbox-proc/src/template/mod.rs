@@ -105,7 +105,8 @@ fn serve(control: &OwnedFd, warm: &Warm) -> Result<(), Failure> {
         if packet.len == 0 {
             return Ok(());
         }
-        let link = match (buffer.get(..packet.len), packet.descriptors.pop(), packet.descriptors.is_empty(), packet.cut) {
+        let link = match (buffer.get(..packet.len), packet.descriptors.pop(), packet.descriptors.is_empty(), packet.cut)
+        {
             (Some([FORK]), Some(link), true, false) => link,
             _ => return Err("the spawner sent something that is no request".into()),
         };

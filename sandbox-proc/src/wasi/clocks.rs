@@ -12,7 +12,9 @@ use wasmtime::component::Resource;
 impl Guest {
     fn pollable_at(&mut self, base: Instant, nanoseconds: u64) -> wasmtime::Result<Resource<Pollable>> {
         // A time beyond what an instant can hold lies beyond every deadline as well.
-        let at = base.checked_add(Duration::from_nanos(nanoseconds)).or_else(|| base.checked_add(Duration::from_secs(1 << 32)));
+        let at = base
+            .checked_add(Duration::from_nanos(nanoseconds))
+            .or_else(|| base.checked_add(Duration::from_secs(1 << 32)));
         Ok(self.table.push(Pollable { at })?)
     }
 }

@@ -151,7 +151,10 @@ impl streams::HostOutputStream for Guest {
 
     fn write(&mut self, stream: Out, contents: Vec<u8>) -> Answer<()> {
         if contents.len() > INLINE_MAX_BYTES {
-            return Err(wasmtime::format_err!("a write of {} bytes where {INLINE_MAX_BYTES} were permitted", contents.len()));
+            return Err(wasmtime::format_err!(
+                "a write of {} bytes where {INLINE_MAX_BYTES} were permitted",
+                contents.len()
+            ));
         }
         self.emit(&stream, &contents).map(Ok)
     }

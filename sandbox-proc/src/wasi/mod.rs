@@ -29,7 +29,9 @@ pub fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 pub fn command(store: &mut Store<Guest>, ready: InstancePre<Guest>) -> Option<End> {
     let ready = match ProgramPre::new(ready) {
         Ok(ready) => ready,
-        Err(error) => return Some(ending::invalid(&format!("the component's wasi:cli/run is not the standard's: {error:#}"))),
+        Err(error) => {
+            return Some(ending::invalid(&format!("the component's wasi:cli/run is not the standard's: {error:#}")));
+        }
     };
     let program = match ready.instantiate(&mut *store) {
         Ok(program) => program,

@@ -32,7 +32,8 @@ pub fn of_run(error: &wasmtime::Error, bounds: &Bounds) -> Option<End> {
 /// limits, and what a start function does.
 pub fn of_instantiation(error: &wasmtime::Error, bounds: &Bounds) -> Option<End> {
     let guests_own = error.downcast_ref::<Halt>().is_some() || error.downcast_ref::<Trap>().is_some();
-    if guests_own && (bounds.refused().is_none() || !matches!(error.downcast_ref(), Some(Trap::UnreachableCodeReached))) {
+    if guests_own && (bounds.refused().is_none() || !matches!(error.downcast_ref(), Some(Trap::UnreachableCodeReached)))
+    {
         return of_run(error, bounds);
     }
     Some(End::OutOfMemory { message: plain(bounds.refused().unwrap_or(&error.to_string())) })

@@ -29,7 +29,9 @@ pub fn module(runtime: &Runtime, store: &mut Store<Guest>, module: &Module) -> O
     }
     let ready = match runtime.core.instantiate_pre(module) {
         Ok(ready) => ready,
-        Err(error) => return Some(ending::invalid(&format!("an import has another type than what is there: {error:#}"))),
+        Err(error) => {
+            return Some(ending::invalid(&format!("an import has another type than what is there: {error:#}")));
+        }
     };
     let instance = match ready.instantiate(&mut *store) {
         Ok(instance) => instance,
@@ -62,7 +64,8 @@ fn entry(module: &Module) -> Result<Entry, String> {
         (Some(false), _) => Err("the module's `_start` takes or returns values; it must do neither".to_owned()),
         (None, Some(false)) => Err("the module's `run` must take nothing and return an i32".to_owned()),
         (None, None) if module.get_export("_initialize").is_some() => {
-            Err("the module is a library (it exports `_initialize`); a program exports `_start` or `run() -> i32`".to_owned())
+            Err("the module is a library (it exports `_initialize`); a program exports `_start` or `run() -> i32`"
+                .to_owned())
         }
         (None, None) => Err("the module exports neither `_start` nor `run() -> i32`".to_owned()),
     }
@@ -89,7 +92,9 @@ pub fn component(runtime: &Runtime, store: &mut Store<Guest>, component: &Compon
 fn unknown_world(runtime: &Runtime, component: &Component) -> End {
     let exports = exports(runtime, component);
     if exports.contains("osagent:agent/planner") {
-        return ending::invalid("the component is a brain (world osagent:agent/control): run it with `warden step` or a goal task");
+        return ending::invalid(
+            "the component is a brain (world osagent:agent/control): run it with `warden step` or a goal task",
+        );
     }
     ending::invalid(&format!("the component is of an unknown world: it exports {exports}, not wasi:cli/run"))
 }

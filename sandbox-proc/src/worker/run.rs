@@ -17,7 +17,12 @@ use wasmtime::Store;
 const CALL_COPY_MAX_BYTES: usize = 64 << 20;
 
 /// Runs the guest. The end is none when the broker is gone.
-pub fn guest(runtime: &Runtime, link: Link, setup: WorkerSetup, code: &Code) -> Result<(Option<Finish>, Guest), Failure> {
+pub fn guest(
+    runtime: &Runtime,
+    link: Link,
+    setup: WorkerSetup,
+    code: &Code,
+) -> Result<(Option<Finish>, Guest), Failure> {
     let (args, env) = match &setup.guest {
         GuestKind::Program { args, env } => (args.iter().map(|arg| arg.to_string()).collect(), environment(env)),
         GuestKind::Planner { .. } => (vec!["planner".to_owned()], Vec::new()),
@@ -51,8 +56,8 @@ fn start(runtime: &Runtime, store: &mut Store<Guest>, setup: &WorkerSetup, code:
         (GuestKind::Planner { task, observation, first_step }, Code::Component(component)) => {
             planner::run(runtime, store, component, &planner::Task { task, observation, first_step: *first_step })
         }
-        (GuestKind::Planner { .. }, Code::Module(_)) => {
-            Some(ending::invalid("a core module cannot plan: a brain is a component of the world osagent:agent/control"))
-        }
+        (GuestKind::Planner { .. }, Code::Module(_)) => Some(ending::invalid(
+            "a core module cannot plan: a brain is a component of the world osagent:agent/control",
+        )),
     }
 }

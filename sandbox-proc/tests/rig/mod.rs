@@ -20,9 +20,7 @@ use std::time::{Duration, Instant};
 use warden_proto::blob::Inbox;
 use warden_proto::msg::life::{Hello, Locked, Role, Setup};
 use warden_proto::msg::proc::Stream;
-use warden_proto::msg::worker::{
-    CompilerSetup, End, Finish, GuestKind, Output, WorkerCall, WorkerReply, WorkerSetup,
-};
+use warden_proto::msg::worker::{CompilerSetup, End, Finish, GuestKind, Output, WorkerCall, WorkerReply, WorkerSetup};
 use warden_proto::{Frame, FrameSocket, Kind, List, SocketError, Text, codec, socket};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -224,7 +222,8 @@ pub fn compile_within(module: &[u8], metered: bool, output_max_bytes: u64) -> Re
     send_setup(&mut link, &codec::encode(&setup).unwrap(), &[memfd(module, true).as_fd(), output.as_fd()]);
     let mut kinds = Vec::new();
     let finish: Finish = loop {
-        let frame = link.receive(0, Some(Instant::now() + PATIENCE * 6)).expect("the compiler lives until its last frame");
+        let frame =
+            link.receive(0, Some(Instant::now() + PATIENCE * 6)).expect("the compiler lives until its last frame");
         kinds.push(frame.kind);
         if frame.kind == Kind::Finish {
             break frame.decode().unwrap();

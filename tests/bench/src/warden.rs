@@ -5,6 +5,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use warden_policy::{Effective, Format, Policy};
+use warden_proto::msg::life::Role;
+use warden_proto::msg::worker::{GuestKind, WorkerSetup};
+use warden_proto::{Kind, List, Text};
 use wasi_warden::compile::compile;
 use wasi_warden::failure::Failure;
 use wasi_warden::jailed::{Birth, Jailed};
@@ -13,10 +17,6 @@ use wasi_warden::output::Sinks;
 use wasi_warden::progress::Silent;
 use wasi_warden::session::{self, Request, Session};
 use wasi_warden::task::{Spec, Task};
-use warden_policy::{Effective, Format, Policy};
-use warden_proto::msg::life::Role;
-use warden_proto::msg::worker::{GuestKind, WorkerSetup};
-use warden_proto::{Kind, List, Text};
 
 /// What was measured.
 pub struct Measured {
@@ -41,15 +41,25 @@ pub fn measure(folder: &Path, rounds: usize) -> Result<Measured, Failure> {
     if nix::unistd::getuid().is_root() {
         // Root becomes the workspace's owner.
         let nobody = nix::unistd::User::from_name("nobody").ok().flatten().expect("a user nobody");
-        nix::unistd::chown(&work, Some(nobody.uid), Some(nobody.gid)).map_err(|e| Failure::internal(e.to_string()))?;
+        let audit = folder.join("audit");
+        std::fs::create_dir(&audit).map_err(|e| Failure::internal(e.to_string()))?;
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(&audit, private).map_err(|e| Failure::internal(e.to_string()))?;
+        for owned in [&work, &audit] {
+            let handed = nix::unistd::chown(owned, Some(nobody.uid), Some(nobody.gid));
+            handed.map_err(|e| Failure::internal(e.to_string()))?;
+        }
     }
     let policy = Policy::parse(POLICY, Format::Toml, "bench", folder).map_err(|e| Failure::usage(e.to_string()))?;
     let policy = Effective::combine(None, Some(policy), None).map_err(|e| Failure::usage(e.to_string()))?;
     let brain = std::env::current_exe()
         .ok()
         .and_then(|exe| std::fs::read(exe.parent()?.join("guests/samples/control-probe.wasm")).ok())
-        .ok_or_else(|| Failure::internal("guests/samples/control-probe.wasm is not beside the benchmark; run `make build`"))?;
-    let request = Request { policy: Rc::new(policy), user: None, deciding: Vec::new(), programs: Vec::new(), quiet: true };
+        .ok_or_else(|| {
+            Failure::internal("guests/samples/control-probe.wasm is not beside the benchmark; run `make build`")
+        })?;
+    let request =
+        Request { policy: Rc::new(policy), user: None, deciding: Vec::new(), programs: Vec::new(), quiet: true };
     let (measured, _head) = session::run(request, async move |session| {
         let start = starts(&session, rounds).await?;
         let call = calls(&session, &brain, rounds, r#"{"op":"fs.metadata","dir":"root","path":"a.txt"}"#).await?;
@@ -102,12 +112,7 @@ async fn calls(session: &Session, brain: &[u8], rounds: usize, call: &str) -> Re
     Ok(Samples::new(all))
 }
 
-async fn one_task(
-    session: &Session,
-    code: &std::os::fd::OwnedFd,
-    call: &str,
-    times: u64,
-) -> Result<Duration, Failure> {
+async fn one_task(session: &Session, code: &std::os::fd::OwnedFd, call: &str, times: u64) -> Result<Duration, Failure> {
     let script = format!(
         r#"{{"script":[{{"op":"fs.open_workspace","as":"root"}},{{"op":"repeat","times":{times},"each":{call}}}]}}"#
     );
