@@ -212,9 +212,8 @@ fn a_killed_broker_leaves_no_effect_without_its_record() {
     for round in 0..6_u64 {
         let place = Place::new();
         place.work_policy("[limits]\nsteps = 2000\n");
-        let steps: Vec<_> = (0..400)
-            .map(|n| ("fs.write_file", json!({"path": format!("work:f{n}"), "contents": "x"})))
-            .collect();
+        let steps: Vec<_> =
+            (0..400).map(|n| ("fs.write_file", json!({"path": format!("work:f{n}"), "contents": "x"}))).collect();
         let running = Task::runbook(&steps).start(&place);
         processes::wait("the first file", || place.path("work/f0").exists().then_some(()));
         std::thread::sleep(Duration::from_millis(round * 7));

@@ -126,7 +126,11 @@ fn every_action_is_denied_by_its_rule() {
         ("fs.write_file", json!({"path": "work:locked/l.txt", "contents": "x"}), deny_write),
         ("fs.write_file", json!({"path": "other:o.txt", "contents": "x"}), read_only),
         ("fs.write_file", json!({"path": "work:sub/.env", "contents": "x", "parents": true}), "deny[1]"),
-        ("fs.write_file", json!({"path": "work:.git/hooks/pre-commit", "contents": "x", "parents": true}), "deny_write.builtin"),
+        (
+            "fs.write_file",
+            json!({"path": "work:.git/hooks/pre-commit", "contents": "x", "parents": true}),
+            "deny_write.builtin",
+        ),
         ("fs.list_dir", json!({"path": "work:secret"}), deny),
         ("fs.metadata", json!({"path": "work:secret/key"}), deny),
         ("fs.ensure_dir", json!({"path": "work:secret/new"}), deny),
@@ -360,7 +364,9 @@ fn every_import_does_what_it_says() {
     assert_eq!(outputs[13], &json!({"len": 2, "hex": "00ff"}));
     assert_eq!(outputs[14], "ab");
     assert_eq!(outputs[15]["len"], 0, "the end of the file");
-    assert!(place.path("work/made").is_dir() && !place.path("work/made/h").exists() && !place.path("work/old").exists());
+    assert!(
+        place.path("work/made").is_dir() && !place.path("work/made/h").exists() && !place.path("work/old").exists()
+    );
     log::verify_complete(&place);
 }
 

@@ -21,7 +21,10 @@ fn run_text(text: impl AsRef<[u8]>, name: &str) -> warden_tests::Ran {
 fn hello_prints_and_ends_well() {
     let object = run("hello.wat", &[]).exits(0);
     assert_eq!((object["stdout"].as_str(), object["encoding"].as_str()), (Some("hello from inside\n"), Some("utf-8")));
-    assert_eq!((&object["error"], &object["error_code"], &object["truncated"]), (&Value::Null, &Value::Null, &false.into()));
+    assert_eq!(
+        (&object["error"], &object["error_code"], &object["truncated"]),
+        (&Value::Null, &Value::Null, &false.into())
+    );
     assert_eq!(object["schema"], "warden.run/1");
     assert!(object["isolation"]["landlock_abi"].is_u64() && object["audit"]["head"].is_string(), "{object}");
 }
@@ -243,8 +246,11 @@ fn an_entry_is_bound_to_its_module_and_its_settings() {
 fn a_cache_that_cannot_be_used_is_skipped_with_a_warning() {
     let place = Place::of_user();
     let config = place.policy("");
-    fs::set_permissions(place.folder_of_task("cache/wasi-warden", 0o755), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .unwrap();
+    fs::set_permissions(
+        place.folder_of_task("cache/wasi-warden", 0o755),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
     let ran = place.run(&["run", "--config", config.to_str().unwrap(), sample("exit3.wat").to_str().unwrap()]);
     assert_eq!(ran.status, 3, "{}", ran.err);
     assert!(ran.err.contains("cache"), "{}", ran.err);

@@ -26,9 +26,11 @@ fn standing() -> (Place, warden_tests::Running) {
     ];
     let running = Task::runbook(&steps).start(&place);
     gate::reached(&place, 1);
-    processes::wait("the command", || Family::of(running.pid()).named("/bin/sh").first().map(|_| ()).or_else(|| {
-        Family::of(running.pid()).members.iter().any(|member| member.line.contains("gate-1")).then_some(())
-    }));
+    processes::wait("the command", || {
+        Family::of(running.pid()).named("/bin/sh").first().map(|_| ()).or_else(|| {
+            Family::of(running.pid()).members.iter().any(|member| member.line.contains("gate-1")).then_some(())
+        })
+    });
     (place, running)
 }
 
@@ -135,7 +137,9 @@ fn no_process_holds_a_descriptor_but_its_link_and_its_leases() {
     assert_eq!(folders, [other.clone(), work.clone()], "cap-fs: {files:?}");
     let front = held("cap-proc");
     assert!(
-        front.values().all(|what| allowed_descriptor(what) || what.starts_with("pipe:") || what.starts_with("anon_inode:")),
+        front
+            .values()
+            .all(|what| allowed_descriptor(what) || what.starts_with("pipe:") || what.starts_with("anon_inode:")),
         "{front:?}"
     );
     // The command: three streams, and what the shell itself has open, which can only be its own.
@@ -182,13 +186,17 @@ fn a_neighbour_of_the_same_user_cannot_look_in() {
     for role in ["spawner", "template", "worker", "cap-fs", "cap-llm", "cap-proc", "cap-proc-runner"] {
         let pid = family.role(role).unwrap_or_else(|| panic!("no {role}")).pid;
         for name in ["mem", "environ", "maps", "fd/3", "cwd", "exe"] {
-            let script = format!("ls -l /proc/{pid}/{name} >/dev/null 2>&1 && head -c 1 /proc/{pid}/{name} >/dev/null 2>&1");
+            let script =
+                format!("ls -l /proc/{pid}/{name} >/dev/null 2>&1 && head -c 1 /proc/{pid}/{name} >/dev/null 2>&1");
             assert!(!neighbour(&script), "{role}: {name}");
         }
         assert!(neighbour(&format!("test -d /proc/{pid}")), "the probe sees that it is there");
     }
     let broker = running.pid();
-    assert!(!neighbour(&format!("head -c 1 /proc/{broker}/mem")) && !neighbour(&format!("head -c 1 /proc/{broker}/environ")));
+    assert!(
+        !neighbour(&format!("head -c 1 /proc/{broker}/mem"))
+            && !neighbour(&format!("head -c 1 /proc/{broker}/environ"))
+    );
     // The control: a neighbour can look at its own.
     assert!(neighbour("head -c 1 /proc/self/environ >/dev/null; head -c 1 /proc/self/maps >/dev/null"));
     finish(&place, running);
@@ -360,7 +368,8 @@ fn a_request_wider_than_its_ceiling_is_denied_with_both_rules() {
     place.policy("[[fs.workspace]]\nlabel = \"work\"\npath = \"work\"\n");
     let config = place.path("warden.toml").display().to_string();
     let work = place.path("work").display().to_string();
-    place.write("run.jsonl", &json!({"content": "{\"status\":\"complete\",\"reason\":\"x\",\"result\":1}"}).to_string());
+    place
+        .write("run.jsonl", &json!({"content": "{\"status\":\"complete\",\"reason\":\"x\",\"result\":1}"}).to_string());
     let replay = place.path("run.jsonl").display().to_string();
     let step = |more: &[&str]| {
         place.json(&[&["step", "--task", "x", "--config", &config, "--replay", &replay][..], more].concat())
@@ -386,8 +395,12 @@ fn root_becomes_somebody_else_or_nothing_runs() {
     }
     let place = Place::new();
     place.work_policy("");
-    let file = place.write("task.json", &json!({"kind": "runbook", "policy": "warden.toml",
-        "step": [{"capability": "fs.write_file", "input": {"path": "work:a", "contents": "x"}}]}).to_string());
+    let file = place.write(
+        "task.json",
+        &json!({"kind": "runbook", "policy": "warden.toml",
+        "step": [{"capability": "fs.write_file", "input": {"path": "work:a", "contents": "x"}}]})
+        .to_string(),
+    );
     let ran = place.run(&["task", "run", file.to_str().unwrap()]);
     assert!(ran.err.contains("running as uid 65534"), "{}", ran.err);
     use std::os::unix::fs::MetadataExt;
@@ -396,5 +409,8 @@ fn root_becomes_somebody_else_or_nothing_runs() {
     std::os::unix::fs::chown(place.path("work"), Some(0), Some(0)).unwrap();
     fs::set_permissions(place.path("work"), fs::Permissions::from_mode(0o700)).unwrap();
     let object = place.json(&["task", "run", file.to_str().unwrap()]).object();
-    assert!(object["error"].as_str().is_some_and(|error| error.contains("--user") && error.contains("chown")), "{object}");
+    assert!(
+        object["error"].as_str().is_some_and(|error| error.contains("--user") && error.contains("chown")),
+        "{object}"
+    );
 }

@@ -66,7 +66,8 @@ fn an_early_claim_is_told_what_is_unmet_and_the_loop_goes_on() {
 fn a_brain_that_only_claims_is_never_done() {
     let place = Place::new();
     place.work_policy("[limits]\nsteps = 5\n");
-    let script = json!([{"op": "complete", "reason": "all is well", "outcome_text": "{\"done\":true,\"outcome\":\"done\"}"}]);
+    let script =
+        json!([{"op": "complete", "reason": "all is well", "outcome_text": "{\"done\":true,\"outcome\":\"done\"}"}]);
     let ran = Task::script(&script).success(summary()).run(&place);
     let object = ran.outcome("budget_exhausted");
     assert_eq!(met(&object), [false]);

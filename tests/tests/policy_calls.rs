@@ -4,7 +4,8 @@ use serde_json::json;
 use warden_tests::manifest::{denied, error, failed, ok, succeeded};
 use warden_tests::{Place, Task, log, probe};
 
-const COMMAND: &str = "[[proc.command]]\nname = \"true\"\npath = \"/usr/bin/true\"\nargs = [[\"--version\"]]\nunchecked = true\n";
+const COMMAND: &str =
+    "[[proc.command]]\nname = \"true\"\npath = \"/usr/bin/true\"\nargs = [[\"--version\"]]\nunchecked = true\n";
 
 #[test]
 fn describe_tells_workspaces_commands_and_budgets_and_no_host_path() {
@@ -144,8 +145,7 @@ fn names_that_lead_nowhere_are_typed_errors() {
         ]}, {"op": "observation"}]),
     );
     let seen = ok(&results[1])["data"]["actions"].as_array().expect("the observation lists the actions");
-    let codes: Vec<&str> =
-        seen.iter().map(|action| action["error"]["code"].as_str().unwrap()).collect();
+    let codes: Vec<&str> = seen.iter().map(|action| action["error"]["code"].as_str().unwrap()).collect();
     assert_eq!(codes[0], "unavailable");
     assert!(codes[1..].iter().all(|code| *code == "invalid-argument"), "{codes:?}");
 }

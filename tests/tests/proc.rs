@@ -180,8 +180,11 @@ fn starting_is_denied_by_its_rule() {
 /// A right that needs a person's word is no right where nobody can be asked; each act has its own.
 #[test]
 fn what_is_done_to_a_process_is_denied_by_its_rule() {
-    let place = place("[approval]\nask = [\"proc.write_stdin\", \"proc.read\", \"proc.wait\", \"proc.signal\"]\nvia = \"deny\"\n");
-    let steps = [start("p", "sleep 1"), write("p", "x", true), read("p"), wait("p"), signal("p", "kill"), sh("echo fine")];
+    let place = place(
+        "[approval]\nask = [\"proc.write_stdin\", \"proc.read\", \"proc.wait\", \"proc.signal\"]\nvia = \"deny\"\n",
+    );
+    let steps =
+        [start("p", "sleep 1"), write("p", "x", true), read("p"), wait("p"), signal("p", "kill"), sh("echo fine")];
     let actions = Task::runbook(&steps).actions(&place);
     succeeded(&actions[0]);
     for (at, action) in actions.iter().enumerate().take(5).skip(1) {
@@ -249,18 +252,18 @@ fn processes_at_once_are_bounded_and_an_end_gives_a_place_back() {
     // A fork beyond the limit fails in the command itself, and the command lives on.
     let forks = "for i in 1 2 3 4 5 6; do sleep 0.4 & done 2>/dev/null; wait; echo over";
     let actions = Task::runbook(&[sh(forks)]).actions(&place);
-    assert!(actions[0]["output"]["stderr"].as_str().is_some_and(|text| !text.is_empty()) || actions[0]["output"]["status"] != 0);
+    assert!(
+        actions[0]["output"]["stderr"].as_str().is_some_and(|text| !text.is_empty())
+            || actions[0]["output"]["status"] != 0
+    );
 }
 
 /// T-06
 #[test]
 fn output_is_bounded_and_what_is_left_out_is_said() {
     let place = place("[limits]\noutput = \"10KiB\"\n");
-    let actions = Task::runbook(&[
-        sh("head -c 100000 /dev/zero | tr '\\0' x; echo end >&2"),
-        sh("echo short"),
-    ])
-    .actions(&place);
+    let actions =
+        Task::runbook(&[sh("head -c 100000 /dev/zero | tr '\\0' x; echo end >&2"), sh("echo short")]).actions(&place);
     let cut = succeeded(&actions[0]);
     assert_eq!((&cut["truncated"], &cut["stderr"], &cut["status"]), (&json!(true), &json!("end\n"), &json!(0)));
     assert!(cut["stdout"].as_str().unwrap().len() <= 10 * 1024);
@@ -503,7 +506,14 @@ fn a_command_reaches_its_workspace_and_nothing_else() {
     }
     // The control outside of the jail: the probe's sockets and files work there.
     let outside = std::process::Command::new("/usr/bin/python3")
-        .args(["-c", &tries(&[&format!("open('{beside}').read()"), "socket.socket(socket.AF_UNIX)", "socket.socket(socket.AF_INET)"])])
+        .args([
+            "-c",
+            &tries(&[
+                &format!("open('{beside}').read()"),
+                "socket.socket(socket.AF_UNIX)",
+                "socket.socket(socket.AF_INET)",
+            ]),
+        ])
         .output()
         .expect("python3 runs");
     assert_eq!(String::from_utf8_lossy(&outside.stdout), "ok\nok\nok\n");

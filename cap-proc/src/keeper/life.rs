@@ -81,7 +81,9 @@ fn settle(bench: &Bench, stdio: &[Option<OwnedFd>; 3], control: &Lane, runner: P
     if getppid() != runner || kill(runner, None).is_err() {
         return Err(failed("find its runner", Errno::ESRCH));
     }
-    let domain = Domain::scope_only(Role::CapProcRunner).and_then(Domain::enter);
+    // The runner's own domain once more, for the scope that comes with it. One without files would not do: a layer that
+    // grants no `refer` takes renames from one directory to another away from everything nested in it.
+    let domain = Domain::build(Role::CapProcRunner, &bench.grants()).and_then(Domain::enter);
     let entered =
         domain.map_err(|e| CallError::new(ErrorCode::Unavailable, &format!("no command can be kept here: {e}")))?;
     if entered.abi < 6 || kill(runner, None) != Err(Errno::EPERM) {

@@ -97,3 +97,29 @@ fn entries(directory: BorrowedFd<'_>) -> nix::Result<Vec<(CString, bool)>> {
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deep_tree_full_of_links_is_taken_apart_and_nothing_outside() {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::write(scratch.path().join("victim"), "v").unwrap();
+        let scratch_fd = OwnedFd::from(std::fs::File::open(scratch.path()).unwrap());
+        let name = c"command-1".to_owned();
+        mkdirat(&scratch_fd, name.as_c_str(), Mode::S_IRWXU).unwrap();
+        let directory = openat(&scratch_fd, name.as_c_str(), OPEN_DIRECTORY, Mode::empty()).unwrap();
+        let mut at = directory.try_clone().unwrap();
+        for _ in 0..200 {
+            mkdirat(&at, "d", Mode::S_IRWXU).unwrap();
+            mkdirat(&at, "e", Mode::S_IRWXU).unwrap();
+            nix::unistd::symlinkat("../victim", &at, "l").unwrap();
+            at = openat(&at, "d", OPEN_DIRECTORY, Mode::empty()).unwrap();
+        }
+        nix::sys::stat::fchmod(&at, Mode::empty()).unwrap();
+        PrivateDirectory { directory, path: OsString::new(), name }.remove(&scratch_fd);
+        let left: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+        assert_eq!(left, ["victim"]);
+    }
+}

@@ -10,7 +10,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::time::TimeSpec;
 use nix::unistd::Pid;
 use std::os::fd::{AsFd, BorrowedFd};
-use warden_jail::fork::reap;
+use warden_jail::fork::{hasten, reap};
 use warden_jail::metadata;
 use warden_jail::notify::Listener;
 use warden_proto::msg::error::CallError;
@@ -41,6 +41,8 @@ pub struct Watch {
     /// Until the command's program runs.
     birth: Option<Lane>,
     listener: Option<Listener>,
+    /// The listener has come, and may be over again: a short command ends before its birth is heard of.
+    born: bool,
     places: Places,
 }
 
@@ -48,6 +50,7 @@ pub struct Watch {
 struct Ready {
     control: bool,
     runner_gone: bool,
+    children: bool,
     birth: bool,
     notices: bool,
     listener_over: bool,
@@ -57,7 +60,7 @@ impl Watch {
     /// Begins to watch `child`.
     pub fn new(child: Pid, signals: SignalFd, birth: Lane, processes_max: u32) -> Result<Self, CallError> {
         let places = Places::new(processes_max).map_err(|e| failed("open /proc to count its processes", e))?;
-        Ok(Self { child, signals, birth: Some(birth), listener: None, places })
+        Ok(Self { child, signals, birth: Some(birth), listener: None, born: false, places })
     }
 
     /// Serves the command until it is over.
@@ -69,6 +72,8 @@ impl Watch {
     ) -> Result<Over, CallError> {
         loop {
             let ready = self.wait(control, alive).map_err(|e| failed("wait", e))?;
+            // First of all: a fork that has not been taken yet can still be interrupted.
+            self.serve_notices(&ready, writable);
             if ready.runner_gone {
                 return Ok(Over::Unwanted);
             }
@@ -85,12 +90,13 @@ impl Watch {
             if ready.birth {
                 self.hear_birth(control)?;
             }
-            if let Some(over) = self.reap() {
+            if ready.children
+                && let Some(over) = self.reap()
+            {
                 // The command's last words may still lie in the lane: an end before its program ran is a failure.
                 self.hear_birth(control)?;
                 return Ok(over);
             }
-            self.serve_notices(&ready, writable);
         }
     }
 
@@ -117,6 +123,7 @@ impl Watch {
         Ok(Ready {
             control: !events(Some(0)).is_empty(),
             runner_gone: !events(Some(1)).is_empty(),
+            children: !events(Some(2)).is_empty(),
             birth: !events(birth_at).is_empty(),
             notices: listener.contains(PollFlags::POLLIN),
             listener_over: !listener.contains(PollFlags::POLLIN) && !listener.is_empty(),
@@ -142,9 +149,12 @@ impl Watch {
                 Ok(None) => return Ok(()),
                 Ok(Some((Birth::Listener, descriptors))) => {
                     self.listener = descriptors.into_iter().next().map(Listener::from);
+                    self.born = self.listener.is_some();
+                    // Before Linux 6.6 it is not to be had, and only slower.
+                    let _ = self.listener.as_ref().map(hasten);
                 }
                 Ok(Some((Birth::Failed { error }, _))) => return Err(error),
-                Err(LaneError::Closed) if self.listener.is_some() => {
+                Err(LaneError::Closed) if self.born => {
                     self.birth = None;
                     // A front that is gone is noticed at the next turn.
                     let _ = control.send(&Report::Begun, &[], true);

@@ -149,7 +149,7 @@ impl Bench {
     }
 
     /// What any command of the task may have.
-    fn grants(&self) -> Grants<'_> {
+    pub fn grants(&self) -> Grants<'_> {
         let exec = self.setup.commands.iter().any(|command| command.exec_workspace);
         let mut grants = self.workspace_grants(exec);
         for (program, _) in &self.programs {

@@ -10,7 +10,9 @@ use warden_proto::{FrameSocket, Kind, List, build_id, codec, socket};
 
 /// A tree that hides from its parent as well as it can.
 fn hiding(mark: &str) -> String {
-    format!("setsid sh -c 'setsid sleep 300 & sleep 300; : {mark}' & setsid sh -c 'sleep 300; : {mark}' & echo up; sleep 300; : {mark}")
+    format!(
+        "setsid sh -c 'setsid sleep 300 & sleep 300; : {mark}' & setsid sh -c 'sleep 300; : {mark}' & echo up; sleep 300; : {mark}"
+    )
 }
 
 fn parent_of(pid: i32) -> i32 {

@@ -43,7 +43,7 @@ fn a_fork_storm_stays_within_its_places() {
         let ran = ran.unwrap();
         assert!(most <= 16, "{most} processes at once");
         assert!(most >= 8, "only {most} processes at once: the places were not used");
-        assert_eq!(ran.exit.timed_out, false, "{ran:?}");
+        assert!(!ran.exit.timed_out, "{ran:?}");
         gone_within_a_second(&mark);
     }
 }
@@ -52,7 +52,9 @@ fn a_fork_storm_stays_within_its_places() {
 fn a_fork_waits_for_a_place_and_then_gets_eagain() {
     let mut helper = Helper::new();
     let code = |sleep: f32| {
-        format!("import os, time\nfor n in range(2):\n  if os.fork() == 0: time.sleep({sleep}); os._exit(0)\nt = time.time()\ntry:\n  p = os.fork()\n  if p == 0: os._exit(0)\n  print('forked')\nexcept OSError as e: print(e.errno)\nprint(round(time.time() - t, 1))")
+        format!(
+            "import os, time\nfor n in range(2):\n  if os.fork() == 0: time.sleep({sleep}); os._exit(0)\nt = time.time()\ntry:\n  p = os.fork()\n  if p == 0: os._exit(0)\n  print('forked')\nexcept OSError as e: print(e.errno)\nprint(round(time.time() - t, 1))"
+        )
     };
     let mut asked = command(PYTHON, &["-c", &code(60.0)]);
     asked.processes_max = 3;
@@ -78,7 +80,8 @@ fn a_fork_waits_for_a_place_and_then_gets_eagain() {
 #[test]
 fn short_lived_children_do_not_use_places_up() {
     let mut helper = Helper::new();
-    let mut asked = command(SH, &["-c", "i=0; while [ $i -lt 300 ]; do /bin/true | /bin/cat; i=$((i+1)); done; echo $i"]);
+    let mut asked =
+        command(SH, &["-c", "i=0; while [ $i -lt 300 ]; do /bin/true | /bin/cat; i=$((i+1)); done; echo $i"]);
     asked.processes_max = 4;
     let ran = helper.run(asked).unwrap();
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("300\n", ""));
@@ -87,7 +90,13 @@ fn short_lived_children_do_not_use_places_up() {
 #[test]
 fn threads_take_no_place() {
     let mut helper = Helper::new();
-    let mut asked = command(PYTHON, &["-c", "import threading, time\nts = [threading.Thread(target=time.sleep, args=(0.2,)) for n in range(30)]\n[t.start() for t in ts]; [t.join() for t in ts]; print(len(ts))"]);
+    let mut asked = command(
+        PYTHON,
+        &[
+            "-c",
+            "import threading, time\nts = [threading.Thread(target=time.sleep, args=(0.2,)) for n in range(30)]\n[t.start() for t in ts]; [t.join() for t in ts]; print(len(ts))",
+        ],
+    );
     asked.processes_max = 1;
     assert_eq!(helper.run(asked).unwrap().stdout, "30\n");
 }
@@ -96,10 +105,15 @@ fn threads_take_no_place() {
 fn memory_and_files_have_bounds() {
     let bounds = ProcBounds { memory_bytes: 128 << 20, file_bytes: 1 << 20, ..Options::default().bounds };
     let mut helper = Helper::with(Options { bounds, ..Options::default() });
-    let eats = |mib: u32| format!("try:\n  b = bytearray({mib} << 20); print('ok')\nexcept MemoryError: print('refused')");
+    let eats =
+        |mib: u32| format!("try:\n  b = bytearray({mib} << 20); print('ok')\nexcept MemoryError: print('refused')");
     assert_eq!(helper.python(&eats(50)), "ok");
     assert_eq!(helper.python(&eats(200)), "refused");
-    let writes = |len: u32| format!("import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\ntry:\n  f = open('f', 'wb'); f.write(b'x' * {len}); f.close(); print('ok')\nexcept OSError as e: print(e.errno)");
+    let writes = |len: u32| {
+        format!(
+            "import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\ntry:\n  f = open('f', 'wb'); f.write(b'x' * {len}); f.close(); print('ok')\nexcept OSError as e: print(e.errno)"
+        )
+    };
     assert_eq!(helper.python(&writes(1 << 20)), "ok");
     assert_eq!(helper.python(&writes((1 << 20) + 1)), "27");
     let raises = "import resource\ntry: resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1)); print('ok')\nexcept (OSError, ValueError): print('refused')";
@@ -145,7 +159,12 @@ fn what_a_command_leaves_behind_ends_with_it() {
 #[test]
 fn a_task_holds_so_many_processes_and_no_more() {
     let mut helper = Helper::with(Options { scratch: false, ..Options::default() });
-    let start = || ProcCall::Start { command: command(ECHO, &[]), stdin: StdioMode::Null, stdout: StdioMode::Null, stderr: StdioMode::Null };
+    let start = || ProcCall::Start {
+        command: command(ECHO, &[]),
+        stdin: StdioMode::Null,
+        stdout: StdioMode::Null,
+        stderr: StdioMode::Null,
+    };
     let mut held = Vec::new();
     let error = loop {
         match helper.call(&start()) {

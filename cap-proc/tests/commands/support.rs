@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use warden_proto::blob::{self, Body, Inbox};
-use warden_proto::msg::error::{CallError, ErrorCode};
+use warden_proto::msg::error::CallError;
 use warden_proto::msg::fs::HelperTarget;
 use warden_proto::msg::life::{Hello, Locked, Role, Setup};
 use warden_proto::msg::proc::*;
@@ -306,7 +306,7 @@ impl Helper {
         loop {
             match self.link.receive(0, Some(deadline)) {
                 Err(SocketError::Closed) => return true,
-                Err(_) => return false,
+                Err(other) => panic!("{other:?}"),
                 Ok(frame) => self.take(frame),
             }
         }
@@ -347,10 +347,6 @@ pub fn command(index: u16, args: &[&str]) -> HelperCommand {
 
 pub fn variable(key: &str, value: &str) -> EnvVar {
     EnvVar { key: Text::cut(key), value: Text::cut(value) }
-}
-
-pub fn code(error: &CallError) -> ErrorCode {
-    error.code
 }
 
 /// A word that no other process on this machine has on its command line.
