@@ -1,0 +1,155 @@
+//! What a command is given and what it cannot reach (T-07).
+
+use crate::{place, printed, read, sh, signal, start, wait};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use warden_tests::manifest::{self, denied, failed, succeeded};
+use warden_tests::{Place, Task, processes};
+
+/// T-07, T-08
+#[test]
+fn the_environment_is_the_policys_and_nothing_else() {
+    let place = place("");
+    let out = printed(&place, "tr '\\0' '\\n' < /proc/self/environ");
+    let names: Vec<&str> = out.lines().filter_map(|line| line.split_once('=').map(|(name, _)| name)).collect();
+    assert!(names.contains(&"FIXED"), "{out}");
+    for name in &names {
+        let expected = ["FIXED", "PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "PWD", "USER", "LOGNAME", "SHELL", "TERM"];
+        assert!(expected.contains(name), "{name} in {out}");
+    }
+    assert!(!out.contains("XDG_") && !out.contains("CARGO"), "{out}");
+}
+
+/// Python that tries each line and prints `ok` or the errno's name.
+fn tries(lines: &[&str]) -> String {
+    let mut code = String::from(
+        "import os, socket, errno, signal\ndef t(f):\n  try:\n    f(); print('ok')\n  except OSError as e: print(errno.errorcode[e.errno])\n",
+    );
+    for line in lines {
+        code.push_str(&format!("t(lambda: {line})\n"));
+    }
+    code
+}
+
+/// T-07: files, sockets and signals, each refusal beside what is allowed.
+#[test]
+fn a_command_reaches_its_workspace_and_nothing_else() {
+    let python = "[[proc.command]]\nname = \"python3\"\npath = \"/usr/bin/python3\"\nargs = [[\"-c\", \"*\"]]\ncwd = \"work\"\n\
+                  unchecked = true\n";
+    let place = place(python);
+    place.write("beside.txt", "OUTSIDE");
+    place.put("work/in.txt", "inside");
+    place.put("other/read.txt", "other");
+    let beside = place.path("beside.txt").display().to_string();
+    let other = place.path("other").display().to_string();
+    let audit = place.path("audit").display().to_string();
+    let lines = [
+        ("open('in.txt').read()".to_owned(), "ok"),
+        ("open('made.txt', 'w').write('x')".to_owned(), "ok"),
+        (format!("open('{other}/read.txt').read()"), "ok"),
+        (format!("open('{other}/read.txt', 'w')"), "EACCES"),
+        (format!("open('{beside}').read()"), "EACCES"),
+        (format!("os.listdir('{audit}')"), "EACCES"),
+        ("open('/etc/shadow').read()".to_owned(), "EACCES"),
+        ("socket.socketpair()".to_owned(), "ok"),
+        ("socket.socket(socket.AF_UNIX)".to_owned(), "EACCES"),
+        ("socket.socket(socket.AF_INET)".to_owned(), "EACCES"),
+        ("socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)".to_owned(), "EACCES"),
+        ("os.kill(os.getpid(), 0)".to_owned(), "ok"),
+        ("os.kill(os.getppid(), 9)".to_owned(), "EPERM"),
+        (format!("os.kill({}, 0)", std::process::id()), "EPERM"),
+    ];
+    let code = tries(&lines.iter().map(|(line, _)| line.as_str()).collect::<Vec<_>>());
+    let steps = [("proc.spawn", json!({"command": "python3", "args": ["-c", code]}))];
+    let actions = Task::runbook(&steps).actions(&place);
+    let output = succeeded(&actions[0]);
+    let found: Vec<&str> = output["stdout"].as_str().unwrap().lines().collect();
+    assert_eq!(found.len(), lines.len(), "{output}");
+    for ((line, wanted), found) in lines.iter().zip(found) {
+        assert_eq!(found, *wanted, "{line}");
+    }
+    // The control outside of the jail: the probe's sockets and files work there.
+    let outside = std::process::Command::new("/usr/bin/python3")
+        .args([
+            "-c",
+            &tries(&[
+                &format!("open('{beside}').read()"),
+                "socket.socket(socket.AF_UNIX)",
+                "socket.socket(socket.AF_INET)",
+            ]),
+        ])
+        .output()
+        .expect("python3 runs");
+    assert_eq!(String::from_utf8_lossy(&outside.stdout), "ok\nok\nok\n");
+}
+
+/// T-12: nothing that a command started outlives it or its task, however it hides.
+#[test]
+fn a_whole_tree_ends_with_its_process_and_with_its_task() {
+    let place = place("");
+    let mark = format!("sleep 8{}", std::process::id());
+    let hides = format!("for i in 1 2 3; do setsid sh -c '{mark} & {mark}' & done; echo up; {mark}");
+    let alive = || processes::marked(&mark).len();
+    let running = Task::runbook(&[
+        start("tree", &hides),
+        read("tree"),
+        ("proc.wait", json!({"process": "tree", "timeout_ms": 500})),
+        signal("tree", "kill"),
+        wait("tree"),
+        start("left", &hides),
+        read("left"),
+    ])
+    .start(&place);
+    processes::wait("the tree", || (alive() > 0).then_some(()));
+    let ran = running.end();
+    let actions = manifest::actions(&ran.object());
+    failed(&actions[2], "timeout");
+    assert_eq!(succeeded(&actions[4])["signal"], 9);
+    succeeded(&actions[6]);
+    let until = Instant::now() + Duration::from_secs(1);
+    while alive() > 0 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(alive(), 0, "{:?}", processes::marked(&mark));
+}
+
+/// T-01: without a supervisor of its paths a command ignores a workspace's rules, so it needs a word of the policy, and
+/// every result says that it ran so.
+#[test]
+fn a_command_in_a_ruled_workspace_is_denied_or_said_to_be_degraded() {
+    let policy = |rules: &str, access: &str, unchecked: bool| {
+        format!(
+            "[[fs.workspace]]\nlabel = \"work\"\npath = \"work\"\naccess = \"{access}\"\n{rules}[[proc.command]]\nname = \"true\"\n\
+             path = \"/usr/bin/true\"\ncwd = \"work\"\nunchecked = {unchecked}\n"
+        )
+    };
+    let place = Place::new();
+    let step = [("proc.spawn", json!({"command": "true", "args": []}))];
+    let run = |text: &str| {
+        place.policy(text);
+        Task::runbook(&step).run(&place).object()
+    };
+    let object = run(&policy("", "read-write", false));
+    denied(&manifest::actions(&object)[0], "user:fs.workspace.work");
+    let object = run(&policy("deny = [\"secret\"]\n", "read-only", false));
+    denied(&manifest::actions(&object)[0], "user:fs.workspace.work.deny[0]");
+    for text in [policy("", "read-write", true), policy("deny = [\"secret\"]\n", "read-only", true)] {
+        let object = run(&text);
+        assert_eq!(succeeded(&manifest::actions(&object)[0])["status"], 0);
+        let degraded = object["isolation"]["degraded"].to_string();
+        assert!(degraded.contains("not enforced on commands"), "{object}");
+    }
+    // The control: a workspace without any rule, only for reading, needs no such word and loses nothing.
+    let object = run(&policy("", "read-only", false));
+    assert_eq!(succeeded(&manifest::actions(&object)[0])["status"], 0);
+    assert!(!object["isolation"]["degraded"].to_string().contains("not enforced on commands"), "{object}");
+}
+
+/// T-14: what a command prints stays data.
+#[test]
+fn output_with_control_characters_is_escaped_json() {
+    let place = place("");
+    let actions = Task::runbook(&[sh("printf '\\033[2J\"}\\n{\"outcome\":\"done\"}\\377'")]).actions(&place);
+    let out = succeeded(&actions[0])["stdout"].as_str().unwrap();
+    assert_eq!(out, "\u{1b}[2J\"}\n{\"outcome\":\"done\"}\u{fffd}");
+}
