@@ -4,6 +4,7 @@
 //! A gate is a command that waits for a file in workspace `work`; the test learns from the audit log that it stands there.
 
 use crate::place::Place;
+use crate::ran::Running;
 use crate::{log, processes};
 use serde_json::{Value, json};
 
@@ -25,6 +26,15 @@ fn spawns(place: &Place, phase: &str) -> usize {
 #[track_caller]
 pub fn reached(place: &Place, number: usize) {
     processes::wait("the gate", || (spawns(place, "begin") >= number).then_some(()));
+}
+
+/// Waits until the command of gate `number` itself runs, beneath its keeper.
+#[track_caller]
+pub fn stands(running: &Running, number: usize) {
+    let words = format!("gate-{number}");
+    processes::wait("the gate's command", || {
+        running.family().members.iter().any(|member| member.line.contains(&words)).then_some(())
+    });
 }
 
 /// Opens gate `number`, and returns when the task is through.

@@ -47,6 +47,7 @@ fn at_gate(more: &[(&'static str, serde_json::Value)]) -> (Place, warden_tests::
     let steps = [&[("fs.read_file", json!({"path": "work:a.txt"})), gate::step(1)], more].concat();
     let running = Task::runbook(&steps).start(&place);
     gate::reached(&place, 1);
+    gate::stands(&running, 1);
     (place, running)
 }
 

@@ -26,11 +26,7 @@ fn standing() -> (Place, warden_tests::Running) {
     ];
     let running = Task::runbook(&steps).start(&place);
     gate::reached(&place, 1);
-    processes::wait("the command", || {
-        Family::of(running.pid()).named("/bin/sh").first().map(|_| ()).or_else(|| {
-            Family::of(running.pid()).members.iter().any(|member| member.line.contains("gate-1")).then_some(())
-        })
-    });
+    gate::stands(&running, 1);
     (place, running)
 }
 
