@@ -57,6 +57,8 @@ pub enum LlmLifeError {
 /// What is prepared before the jail is shut.
 struct Prepared {
     recording: Vec<u8>,
+    /// Lines that answered an earlier process.
+    calls_before: u32,
     /// Descriptors that are open just before lock-down, by the process's own count.
     open: OnceCell<Vec<u32>>,
 }
@@ -75,7 +77,7 @@ pub fn live() -> Result<(), LlmLifeError> {
     let isolation = life.isolation().clone();
     life.serve(|mut link, prepared| {
         link.send(Kind::Locked, 0, &locked(&isolation, prepared.open.get_or_init(Vec::new)), &[], true)?;
-        Ok(ops::serve(link, Recording::new(prepared.recording))?)
+        Ok(ops::serve(link, Recording::behind(prepared.calls_before, prepared.recording))?)
     })
 }
 
@@ -108,7 +110,7 @@ fn prepare(link: &mut FrameSocket) -> Result<Prepared, LlmLifeError> {
     // never runs outside (T-16, T-03).
     let recording = read_all(recording, "recording", RECORDING_MAX_BYTES)?;
     recording::warm();
-    Ok(Prepared { recording, open: OnceCell::new() })
+    Ok(Prepared { recording, calls_before: document.calls_before, open: OnceCell::new() })
 }
 
 fn open_descriptors() -> Vec<u32> {

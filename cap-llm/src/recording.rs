@@ -90,6 +90,17 @@ impl Recording {
         Self { bytes, at: 0, line: 0 }
     }
 
+    /// The same for a process that is not the task's first: line n answers call n, whoever reads it. No line is parsed.
+    pub fn behind(calls: u32, bytes: Vec<u8>) -> Self {
+        let mut recording = Self::new(bytes);
+        for _ in 0..calls {
+            if recording.next_line().is_none() {
+                break;
+            }
+        }
+        recording
+    }
+
     /// Answers the next call, whose last message is `last`. A line is used up whatever comes of it.
     pub fn answer(&mut self, last: &str, tools: bool) -> Result<Answer, RecordingError> {
         let (number, bytes) = self.next_line().ok_or(RecordingError::Ended)?;
@@ -169,6 +180,15 @@ mod tests {
 
     fn content_of(text: &str, tools: bool) -> Result<String, RecordingError> {
         recording(text).answer("", tools).map(|answer| answer.content)
+    }
+
+    #[test]
+    fn a_later_process_goes_on_behind_the_lines_of_the_first() {
+        let lines = b"{\"content\":\"a\"}\nnot JSON\n{\"content\":\"c\"}".to_vec();
+        assert_eq!(Recording::behind(0, lines.clone()).answer("", false).unwrap().content, "a");
+        assert_eq!(Recording::behind(2, lines.clone()).answer("", false).unwrap().content, "c");
+        assert_eq!(Recording::behind(3, lines.clone()).answer("", false), Err(RecordingError::Ended));
+        assert_eq!(Recording::behind(u32::MAX, lines).answer("", false), Err(RecordingError::Ended));
     }
 
     #[test]

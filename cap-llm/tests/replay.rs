@@ -47,7 +47,7 @@ fn deadline() -> Option<Instant> {
 }
 
 fn send_setup(link: &mut FrameSocket, build_id: [u8; 32], recording: &[u8]) {
-    let setup = LlmSetup { task: [7; 16], provider: Provider::Replay, model: Text::cut("replay") };
+    let setup = LlmSetup { task: [7; 16], provider: Provider::Replay, model: Text::cut("replay"), calls_before: 0 };
     let document = codec::encode(&setup).unwrap();
     let (file, recording) = (sealed(&document), sealed(recording));
     let frame = Setup { build_id, document_len: document.len().try_into().unwrap(), descriptors: 1 };

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use std::time::Duration;
-use warden_tests::manifest::{actions, denied, error, ok, succeeded};
-use warden_tests::{Place, Task, log, sample};
+use warden_tests::manifest::{actions, denied, error, failed, ok, succeeded};
+use warden_tests::{Place, Task, gate, is_root, log, sample, skipped};
 
 /// A turn of the model that acts.
 fn acts(list: Value) -> Value {
@@ -259,6 +259,30 @@ fn after_its_last_line_a_recording_has_ended() {
     );
     assert!(ok(&results[0])["content"].as_str().unwrap().contains("It is done."));
     assert!(error(&results[1], "unavailable")["message"].as_str().unwrap().contains("recording ended"));
+}
+
+/// The helper of the model goes in the middle of a call; the next call starts another. Line n answers call n all the same.
+#[test]
+fn a_model_helper_killed_under_a_call_is_unavailable_and_the_next_call_works() {
+    if !is_root() {
+        return skipped("another user's process can be found and killed by root only");
+    }
+    let lines: Vec<Value> = (1..=4).map(|n| json!({"content": format!("line {n}")})).collect();
+    let place = replaying(&lines, gate::COMMAND);
+    let ask = ("llm.complete", json!({"messages": [{"role": "user", "content": "hi"}]}));
+    let running = Task::runbook(&[ask.clone(), gate::step(1), ask.clone(), ask]).start(&place);
+    gate::reached(&place, 1);
+    let helper = running.family().role("cap-llm").expect("cap-llm runs");
+    helper.signal(nix::sys::signal::Signal::SIGSTOP);
+    gate::open(&place, 1);
+    std::thread::sleep(Duration::from_millis(60));
+    helper.kill();
+    let all = actions(&running.end().outcome("unverified"));
+    assert_eq!(succeeded(&all[0])["content"], "line 1");
+    let lost = failed(&all[2], "unavailable");
+    assert!(lost["message"].as_str().unwrap().contains("cap-llm"), "{lost}");
+    assert_eq!(succeeded(&all[3])["content"], "line 3", "{all:?}");
+    log::verify_complete(&place);
 }
 
 #[test]

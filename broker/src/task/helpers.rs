@@ -158,7 +158,8 @@ impl Task {
             let message = "no model is set up: give `[llm]` in the policy, or --replay FILE";
             return Err(CallError::new(ErrorCode::Unavailable, message));
         };
-        let setup = LlmSetup { task: self.id, provider: Provider::Replay, model: Text::cut("replay") };
+        let (provider, model) = (Provider::Replay, Text::cut("replay"));
+        let setup = LlmSetup { task: self.id, provider, model, calls_before: self.model_calls };
         let descriptors = [recording.as_fd()];
         let birth = Birth { role: Role::CapLlm, descriptors: &descriptors, inherit: Vec::new() };
         let jailed = Jailed::start(&self.around.runtime, birth, &setup).await.map_err(unavailable)?;

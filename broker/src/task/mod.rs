@@ -175,6 +175,8 @@ pub struct Task {
     outcome: Option<String>,
     reason: Option<String>,
     planner_errors: u32,
+    /// Calls that cap-llm was sent.
+    model_calls: u32,
     /// The model's limit that the planner met last, if it has planned nothing since.
     model_spent: Option<String>,
     verdict: Option<Verdict>,
@@ -239,6 +241,7 @@ impl Task {
             outcome: None,
             reason: None,
             planner_errors: 0,
+            model_calls: 0,
             model_spent: None,
             verdict: None,
             used: (0, 0),

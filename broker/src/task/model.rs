@@ -13,6 +13,7 @@ use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::life::Role;
 use warden_proto::msg::llm::{LlmCall, LlmHelperReply, LlmReply};
 use warden_proto::msg::worker::{Origin, WorkerReply};
+use warden_proto::render;
 
 /// How long a model may take for one answer.
 const MODEL_PATIENCE: Duration = Duration::from_secs(120);
@@ -21,6 +22,27 @@ impl Task {
     /// One call to the model.
     pub(super) async fn model(&mut self, row: Row, origin: Origin, call: LlmCall) -> Answer {
         self.report.count(row.capability);
+        let result = self.model_act(row, call).await?;
+        if origin == Origin::Action {
+            let rendered = result.as_ref().map(|(reply, content)| render::llm(content, reply)).map_err(Clone::clone);
+            self.progress.action(row.capability, "", rendered.as_ref().err());
+            self.report.action(row.capability, &rendered);
+        }
+        match result {
+            Ok((LlmReply { mismatch: Some(detail), .. }, _)) => {
+                // The recording does not fit what happened: the run is over, whatever the planner makes of it (T-15).
+                self.verdict = Some(Verdict::Failed(format!("the recording does not match: {detail}")));
+                Err(Stop(super::Ending::Verdict(Verdict::Failed(format!("the recording does not match: {detail}")))))
+            }
+            Ok((mut reply, content)) => {
+                reply.content = self.place_for_worker(content, 0).await?;
+                Ok(WorkerReply::Llm(reply))
+            }
+            Err(error) => Ok(failed(error)),
+        }
+    }
+
+    async fn model_act(&mut self, row: Row, call: LlmCall) -> Result<Result<(LlmReply, Vec<u8>), CallError>, Stop> {
         let LlmCall { conversation, tools, options } = call;
         let conversation = self.worker.peer.take(conversation)?;
         let size = u64::try_from(conversation.len()).unwrap_or(u64::MAX);
@@ -32,19 +54,19 @@ impl Task {
             Err(error) => {
                 self.note_spent(&error);
                 self.refuse(row, row.capability, "model", input, &error)?;
-                return Ok(failed(error));
+                return Ok(Err(error));
             }
         };
         if let Err(error) = self.need(Role::CapLlm).await? {
             self.refuse(row, row.capability, "model", input, &error)?;
-            return Ok(failed(error));
+            return Ok(Err(error));
         }
         let reserved = match self.reserve_model(size, options.max_tokens) {
             Ok(reserved) => reserved,
             Err(error) => {
                 self.note_spent(&error);
                 self.refuse(row, row.capability, "model", input, &error)?;
-                return Ok(failed(error));
+                return Ok(Err(error));
             }
         };
         let act = Act { row, input, rule: &rule };
@@ -61,19 +83,7 @@ impl Task {
         let content = result.as_ref().map_or(&[][..], |(_, content)| content.as_slice());
         let told = [("tokens", Value::Number(amount)), ("content", Value::Bytes(content))];
         self.end(&act, ticket, outcome_of(&result, Value::Fields(&told)), moved, started)?;
-        let _ = origin;
-        match result {
-            Ok((LlmReply { mismatch: Some(detail), .. }, _)) => {
-                // The recording does not fit what happened: the run is over, whatever the planner makes of it (T-15).
-                self.verdict = Some(Verdict::Failed(format!("the recording does not match: {detail}")));
-                Err(Stop(super::Ending::Verdict(Verdict::Failed(format!("the recording does not match: {detail}")))))
-            }
-            Ok((mut reply, content)) => {
-                reply.content = self.place_for_worker(content, 0).await?;
-                Ok(WorkerReply::Llm(reply))
-            }
-            Err(error) => Ok(failed(error)),
-        }
+        Ok(result)
     }
 
     fn note_spent(&mut self, error: &CallError) {
@@ -122,6 +132,7 @@ impl Task {
     ) -> Result<(LlmReply, Vec<u8>), CallError> {
         let conversation = self.place_for_helper(Role::CapLlm, conversation, 8192).await?;
         let call = LlmCall { conversation, tools, options };
+        self.model_calls = self.model_calls.saturating_add(1);
         let reply: LlmHelperReply = self.ask(Role::CapLlm, &call, MODEL_PATIENCE).await?;
         let reply = reply?;
         let content = self.payload(Role::CapLlm, reply.content.clone()).await?;

@@ -169,12 +169,8 @@ fn process(link: &mut Link, aliases: &mut Aliases, alias: &str, action: ProcessA
 fn complete(link: &mut Link, conversation: &Conversation, options: LlmOptions) -> Result<Value, Fault> {
     let conversation = conversation_body(link, conversation)?;
     let reply = link.llm(Origin::Action, LlmCall { conversation, tools: false, options })?;
-    let content = link.take(reply.content)?;
-    let usage = reply.usage.map(|usage| {
-        json!({"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens, "total_tokens": usage.total_tokens})
-    });
-    let finish_reason = reply.finish_reason.map(|reason| reason.into_string());
-    Ok(json!({"content": String::from_utf8_lossy(&content), "finish_reason": finish_reason, "usage": usage}))
+    let content = link.take(reply.content.clone())?;
+    Ok(render::llm(&content, &reply))
 }
 
 fn wrong_reply() -> Fault {

@@ -5,6 +5,7 @@
 
 use crate::msg::error::CallError;
 use crate::msg::fs::{EntryKind, FsReply};
+use crate::msg::llm::LlmReply;
 use crate::msg::policy::{BudgetSnapshot, PolicyReply};
 use crate::msg::proc::{Exit, ProcReply};
 use base64::Engine as _;
@@ -144,6 +145,16 @@ pub fn proc(subject: &Subject<'_>, reply: &ProcReply) -> Value {
         ProcReply::Exited { exit: how } => exit(&mut object, how),
     }
     Value::Object(object)
+}
+
+/// Output of `llm.complete`; `content` is the reply's, put together.
+pub fn llm(content: &[u8], reply: &LlmReply) -> Value {
+    let usage = reply.usage.map(|usage| {
+        json!({"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.total_tokens})
+    });
+    let finish_reason = reply.finish_reason.as_ref().map(|reason| reason.as_str());
+    json!({"content": String::from_utf8_lossy(content), "finish_reason": finish_reason, "usage": usage})
 }
 
 /// Output of a `policy.*` action.

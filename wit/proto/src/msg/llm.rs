@@ -117,6 +117,8 @@ pub struct LlmSetup {
     pub provider: Provider,
     /// The model's name.
     pub model: Text<256>,
+    /// Calls of this task that an earlier process of this helper was sent: a recording goes on behind them.
+    pub calls_before: u32,
 }
 
 /// What cap-llm answers.
