@@ -139,6 +139,9 @@ fn lock_down(plan: &Plan<'_>, exec_workspace: bool, program: &OwnedFd, birth: &L
     let mut grants: Grants<'_> = plan.bench.workspace_grants(exec_workspace).with(GrantKind::Program, program.as_fd());
     if let Some(private) = plan.private {
         grants = grants.with(GrantKind::PrivateDirectory, private.directory.as_fd());
+        if exec_workspace {
+            grants = grants.with(GrantKind::PrivateExecute, private.directory.as_fd());
+        }
     }
     let (listener, supervised) = install_with_metadata().map_err(|e| {
         CallError::new(ErrorCode::Unavailable, &format!("a command's processes cannot be counted on this host: {e}"))

@@ -155,10 +155,13 @@ impl Bench {
         for (program, _) in &self.programs {
             grants = grants.with(GrantKind::Program, program.as_fd());
         }
-        match &self.scratch {
-            Some((directory, _)) => grants.with(GrantKind::PrivateDirectory, directory.as_fd()),
-            None => grants,
+        if let Some((directory, _)) = &self.scratch {
+            grants = grants.with(GrantKind::PrivateDirectory, directory.as_fd());
+            if exec {
+                grants = grants.with(GrantKind::PrivateExecute, directory.as_fd());
+            }
         }
+        grants
     }
 
     /// The workspaces with their modes, and with execution in them or not.

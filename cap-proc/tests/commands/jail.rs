@@ -173,6 +173,11 @@ fn programs_in_the_workspace_run_only_where_the_rule_says_so() {
     assert_eq!(helper.run(command(3, &["-c", "./tool ran"])).unwrap().stdout, "ran\n");
     let refused = helper.run(command(SH, &["-c", "./tool ran"])).unwrap();
     assert_eq!((refused.exit.code, refused.stdout.as_str()), (Some(126), ""));
+    // Nor those that it has just written to its private directory.
+    let own = "cp /bin/echo $TMPDIR/tool && exec $TMPDIR/tool ran";
+    assert_eq!(helper.run(command(3, &["-c", own])).unwrap().stdout, "ran\n");
+    let refused = helper.run(command(SH, &["-c", own])).unwrap();
+    assert_eq!((refused.exit.code, refused.stdout.as_str()), (Some(126), ""));
 }
 
 #[test]
@@ -222,7 +227,8 @@ fn ordinary_tools_work() {
     assert_eq!((ran.exit.code, ran.stdout.as_str()), (Some(0), "one\n"), "{}", ran.stderr);
     let rules: String = (0..12).map(|n| format!("t{n}:\n\t@sleep 0.05; echo {n} | cat > out{n}\n")).collect();
     let all: Vec<String> = (0..12).map(|n| format!("t{n}")).collect();
-    std::fs::write(helper.workspace().join("Makefile"), format!("all: {}\n{rules}", all.join(" "))).unwrap();
+    std::fs::write(helper.workspace().join("Makefile"), format!("SHELL = /bin/bash\nall: {}\n{rules}", all.join(" ")))
+        .unwrap();
     let mut make = command(4, &["-j4", "all"]);
     make.processes_max = 16;
     let ran = helper.run(make).unwrap();

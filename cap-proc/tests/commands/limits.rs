@@ -77,14 +77,29 @@ fn a_fork_waits_for_a_place_and_then_gets_eagain() {
     assert_eq!(helper.run(none).unwrap_err().code, ErrorCode::Limit);
 }
 
-#[test]
-fn short_lived_children_do_not_use_places_up() {
-    let mut helper = Helper::new();
-    let mut asked =
-        command(SH, &["-c", "i=0; while [ $i -lt 300 ]; do /bin/true | /bin/cat; i=$((i+1)); done; echo $i"]);
+/// 300 pipelines in a shell, with room for four processes.
+fn pipelines(shell: &str) {
+    let mut options = Options::default();
+    options.commands.push(any("shell", shell));
+    let mut helper = Helper::with(options);
+    let loops = "i=0; while [ $i -lt 300 ]; do /bin/true | /bin/cat; i=$((i+1)); done; echo $i";
+    let mut asked = command(3, &["-c", loops]);
     asked.processes_max = 4;
     let ran = helper.run(asked).unwrap();
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("300\n", ""));
+}
+
+#[test]
+fn short_lived_children_do_not_use_places_up() {
+    pipelines("/bin/bash");
+}
+
+/// A fork that waits for its keeper is answered EINTR when a signal comes before the keeper has taken it, unless the
+/// signal's handler restarts calls. Dash's handler for ended children does not, and dash gives up.
+#[test]
+#[ignore = "known fault: dash's handler for SIGCHLD interrupts forks that wait for the keeper"]
+fn short_lived_children_of_dash_too() {
+    pipelines("/bin/dash");
 }
 
 #[test]

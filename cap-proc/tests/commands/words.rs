@@ -22,12 +22,14 @@ fn a_command_runs_to_its_end() {
 
 #[test]
 fn the_same_as_an_ordinary_user() {
-    let mut helper = Helper::with(Options { as_nobody: true, ..Options::default() });
+    let mut options = Options { as_nobody: true, ..Options::default() };
+    options.commands.push(any("bash", "/bin/bash"));
+    let mut helper = Helper::with(options);
     let printed = helper.python(
         "import os; open('f','w').write('x'); os.chmod('f', 0o600); print(os.getuid(), oct(os.stat('f').st_mode))",
     );
     assert_eq!(printed, "65534 0o100600");
-    let ran = helper.run(command(SH, &["-c", "echo a | cat | tr a b; exit 4"])).unwrap();
+    let ran = helper.run(command(3, &["-c", "echo a | cat | tr a b; exit 4"])).unwrap();
     assert_eq!((ran.exit.code, ran.stdout.as_str()), (Some(4), "b\n"));
     let mark = marker();
     let process = helper.start(command(SH, &["-c", &format!("setsid sh -c 'sleep 300; : {mark}' & echo up; wait")]));
