@@ -8,15 +8,13 @@
 
 use crate::Failure;
 use crate::engine::{self, Metering};
-use crate::worker::{ending, read_document, wait};
-use nix::sys::uio::{pread, pwrite};
-use std::os::fd::OwnedFd;
-use std::time::Instant;
+use crate::worker::ending;
+use nix::sys::uio::pwrite;
+use std::os::fd::{OwnedFd, RawFd};
 use warden_jail::{Grants, Isolation, Life, Limits, Privileges, Role, descriptors};
-use warden_proto::limits::HELLO_DEADLINE;
-use warden_proto::msg::life::{Hello, LINK_FD, Locked, Setup};
+use warden_proto::msg::life::{LINK_FD, Locked, Role as ProtoRole};
 use warden_proto::msg::worker::{CompilerSetup, End, Finish};
-use warden_proto::{FrameSocket, Kind, List, Text, codec, sys};
+use warden_proto::{FrameSocket, Kind, document, greeting};
 use wasmtime::Engine;
 
 /// `RLIMIT_AS`: the largest modules seen need a fifth of it, bytes (T-06).
@@ -34,16 +32,13 @@ const WASM_MAGIC: &[u8] = b"\0asm";
 struct Bench {
     metered: Engine,
     unmetered: Engine,
-    descriptors: Vec<u32>,
 }
 
 /// Why nothing was compiled.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
-    #[error("the broker's first frame is no setup of this build with a document, a module and an output")]
-    Setup,
-    #[error("the module is shorter than stated")]
-    Short,
+    #[error("the module has another length than stated")]
+    Module,
 }
 
 /// The compiler's whole life.
@@ -57,39 +52,23 @@ pub fn life() -> Result<(), Failure> {
     };
     let parent = Some(nix::unistd::getppid().as_raw());
     let privileges = Privileges { limits, parent, keep: Some(vec![0, 1, 2, LINK_FD]), ..Privileges::default() };
-    let life = Life::connect(Role::Compiler, connect)?
+    let life = Life::connect(Role::Compiler, || greeting::connect(ProtoRole::Compiler))?
         .prepare(|_| bench())?
-        .drop_privileges(&privileges)?
-        .lock_down(|_, _| Grants::none())?;
+        .drop_privileges(&privileges)?;
+    let open = descriptors::list_descriptors();
+    let life = life.lock_down(|_, _| Grants::none())?;
     let isolation = life.isolation().clone();
-    life.serve(|mut link, bench| serve(&mut link, &bench, &isolation))
-}
-
-fn connect() -> Result<FrameSocket, Failure> {
-    let mut link = FrameSocket::new(sys::inherited(LINK_FD)?);
-    let hello = Hello { build_id: warden_proto::build_id(), role: warden_proto::msg::life::Role::Compiler };
-    link.send(Kind::Hello, 0, &hello, &[], true)?;
-    Ok(link)
+    life.serve(|mut link, bench| serve(&mut link, &bench, &isolation, &open))
 }
 
 fn bench() -> Result<Bench, Failure> {
-    let open = descriptors::list_descriptors();
-    Ok(Bench {
-        metered: engine::compiling(Metering::Metered)?,
-        unmetered: engine::compiling(Metering::Unmetered)?,
-        descriptors: open.into_iter().filter_map(|number| u32::try_from(number).ok()).collect(),
-    })
+    Ok(Bench { metered: engine::compiling(Metering::Metered)?, unmetered: engine::compiling(Metering::Unmetered)? })
 }
 
-fn serve(link: &mut FrameSocket, bench: &Bench, isolation: &Isolation) -> Result<(), Failure> {
-    let locked = Locked {
-        landlock_abi: isolation.landlock_abi,
-        seccomp_filters: isolation.seccomp_filters,
-        degraded: List::first(isolation.degraded.iter().map(|text| Text::cut(text))),
-        descriptors: List::first(bench.descriptors.iter().copied()),
-        pid: std::process::id(),
-    };
-    link.send(Kind::Locked, 0, &locked, &[], true)?;
+fn serve(link: &mut FrameSocket, bench: &Bench, isolation: &Isolation, open: &[RawFd]) -> Result<(), Failure> {
+    let degraded = isolation.degraded.iter().map(String::as_str);
+    let locked = Locked::new(isolation.landlock_abi, isolation.seccomp_filters, degraded, open);
+    greeting::say_locked(link, &locked)?;
     let (setup, module, output) = receive_setup(link)?;
     let engine = if setup.metered { &bench.metered } else { &bench.unmetered };
     let (end, output_len) = match compile(engine, &module, setup.output_max_bytes) {
@@ -104,31 +83,13 @@ fn serve(link: &mut FrameSocket, bench: &Bench, isolation: &Isolation) -> Result
 }
 
 fn receive_setup(link: &mut FrameSocket) -> Result<(CompilerSetup, Vec<u8>, OwnedFd), Failure> {
-    let frame = wait::frame(link, 3, Instant::now() + HELLO_DEADLINE)?;
-    if frame.kind != Kind::Setup {
-        return Err(StartError::Setup.into());
+    let (setup, [module, output]): (CompilerSetup, _) = greeting::receive_setup(link)?;
+    let stated = usize::try_from(setup.module_len)?;
+    let module = document::read(&module, stated)?;
+    if module.len() != stated {
+        return Err(StartError::Module.into());
     }
-    let setup: Setup = frame.decode()?;
-    if setup.build_id != warden_proto::build_id() {
-        return Err(StartError::Setup.into());
-    }
-    let [document, module, output] = <[OwnedFd; 3]>::try_from(frame.descriptors).map_err(|_| StartError::Setup)?;
-    let document = read_document(&document, setup.document_len)?;
-    let setup: CompilerSetup = codec::decode_document(&document)?;
-    let module = read_module(&module, setup.module_len)?;
     Ok((setup, module, output))
-}
-
-fn read_module(module: &OwnedFd, len: u64) -> Result<Vec<u8>, Failure> {
-    let mut bytes = vec![0; usize::try_from(len)?];
-    let mut done = 0;
-    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match pread(module, rest, i64::try_from(done)?)? {
-            0 => return Err(StartError::Short.into()),
-            read => done += read,
-        }
-    }
-    Ok(bytes)
 }
 
 /// The machine code, or what is wrong with the module.

@@ -41,7 +41,7 @@ impl Desk {
     pub(super) fn call(&mut self, request: u32, call: ProcHelperCall) -> Result<(), FrontError> {
         let answer = match call {
             ProcCall::Run { command, stdin, output_max_bytes } => {
-                let stdin = self.inbox.take(stdin)?;
+                let stdin = self.calls.take(stdin)?;
                 let output_max = usize::try_from(output_max_bytes).unwrap_or(usize::MAX).min(BLOB_MAX_BYTES);
                 self.draft_run(request, &command, stdin, output_max).and_then(|draft| self.launch(draft))
             }

@@ -12,7 +12,7 @@ use nix::sys::time::TimeSpec;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
-use warden_proto::blob::Inbox;
+use warden_proto::calls::{Calls, Heard};
 use warden_proto::limits::FRAMES_PER_WAKEUP;
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::proc::{ProcHelperReply, ProcReply, ProcSetup, Stream};
@@ -26,7 +26,7 @@ pub struct Desk {
     pub(super) setup: ProcSetup,
     /// The runner's jail, or why no command can run here.
     pub(super) jail: Result<Jail, String>,
-    pub(super) inbox: Inbox,
+    pub(super) calls: Calls,
     pub(super) processes: BTreeMap<u32, Process>,
     pub(super) last_process: u32,
     outbox: Outbox,
@@ -45,8 +45,8 @@ enum Source {
 impl Desk {
     /// Ready to serve.
     pub fn new(link: FrameSocket, runner: Lane, setup: ProcSetup, jail: Result<Jail, String>) -> Self {
-        let (inbox, outbox) = (Inbox::default(), Outbox::default());
-        Self { link, runner, setup, jail, inbox, processes: BTreeMap::new(), last_process: 0, outbox }
+        let (calls, outbox) = (Calls::default(), Outbox::default());
+        Self { link, runner, setup, jail, calls, processes: BTreeMap::new(), last_process: 0, outbox }
     }
 
     /// Serves until the broker says goodbye or goes. Every keeper's lane closes with this process, and with it every tree
@@ -124,12 +124,11 @@ impl Desk {
                 Err(SocketError::Closed) => return Ok(false),
                 other => other?,
             };
-            match frame.kind {
-                Kind::Part => self.inbox.put(frame.decode()?)?,
-                Kind::Call => self.call(frame.request, frame.decode()?)?,
-                Kind::Cancel => self.cancel(frame.request)?,
-                Kind::Goodbye => return Ok(false),
-                other => return Err(FrontError::OutOfState(other)),
+            match self.calls.hear(frame)? {
+                Heard::Part => {}
+                Heard::Call(frame) => self.call(frame.request, frame.decode()?)?,
+                Heard::Cancel(request) => self.cancel(request)?,
+                Heard::Goodbye => return Ok(false),
             }
         }
         Ok(true)

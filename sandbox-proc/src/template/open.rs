@@ -3,10 +3,10 @@
 use std::os::fd::RawFd;
 
 /// The open descriptors below `limit`, which must be the process's `RLIMIT_NOFILE`.
-pub fn descriptors(limit: RawFd) -> Vec<u32> {
+pub fn descriptors(limit: RawFd) -> Vec<RawFd> {
     let is_open = |number: &RawFd| {
         // SAFETY: asks for the flags of a number; one that is not open only gives an error.
         unsafe { libc::fcntl(*number, libc::F_GETFD) >= 0 }
     };
-    (0..limit).filter(is_open).filter_map(|number| u32::try_from(number).ok()).collect()
+    (0..limit).filter(is_open).collect()
 }

@@ -5,7 +5,6 @@
 
 #![forbid(unsafe_code)]
 
-use super::wait;
 use std::time::Instant;
 use warden_proto::blob::{self, Body, Inbox};
 use warden_proto::limits::{BLOB_MAX_BYTES, INLINE_MAX_BYTES};
@@ -99,7 +98,7 @@ impl Link {
             Err(other) => return Err(broken(other).into()),
         }
         loop {
-            let frame = wait::frame(&mut self.socket, 0, self.deadline).map_err(broken)?;
+            let frame = self.socket.receive(0, Some(self.deadline)).map_err(broken)?;
             match frame.kind {
                 Kind::Part => {
                     let part = frame.decode().map_err(|e| broken(e.into()))?;

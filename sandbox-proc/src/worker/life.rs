@@ -4,20 +4,18 @@
 #![forbid(unsafe_code)]
 
 use super::call::{Halt, Link};
-use super::{run, wait};
+use super::run;
 use crate::Failure;
 use crate::engine::Metering;
 use crate::template::code::{self, Code};
 use crate::template::{Warm, alarm, fork, open};
-use nix::sys::uio::pread;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 use warden_jail::landlock::Entered;
 use warden_jail::{Isolation, Limits, descriptors, life as jail, process};
-use warden_proto::limits::{HELLO_DEADLINE, SETUP_MAX_BYTES};
-use warden_proto::msg::life::{Hello, Locked, Role, Setup};
+use warden_proto::msg::life::{Locked, Role};
 use warden_proto::msg::worker::{End, Finish, WorkerSetup};
-use warden_proto::{FrameSocket, Kind, List, Text, codec};
+use warden_proto::{FrameSocket, greeting};
 
 /// `RLIMIT_NOFILE` of a worker: its link and what its setup brings. Small, because the worker's own list of its
 /// descriptors asks for each number, one call a number.
@@ -26,19 +24,6 @@ const OPEN_FILES_MAX: u16 = 64;
 const HOST_MEMORY_BYTES: u64 = 256 << 20;
 /// Status of a worker that ended without a last frame.
 const LOST: i32 = 70;
-
-/// Why there is nothing to serve.
-#[derive(Debug, thiserror::Error)]
-enum StartError {
-    #[error("the broker's first frame is no setup")]
-    NoSetup,
-    #[error("the broker is of another build")]
-    Build,
-    #[error("the setup brings {0} descriptors, two are due")]
-    Descriptors(usize),
-    #[error("the setup document has another length than stated")]
-    Document,
-}
 
 /// Runs the worker to its end; never returns to the template's loop.
 pub fn life(warm: &Warm, link: OwnedFd) -> ! {
@@ -66,21 +51,18 @@ fn connect(warm: &Warm, link: OwnedFd) -> Result<(FrameSocket, Entered), Failure
     descriptors::sweep_descriptors(&[link.as_raw_fd()])?;
     process::death_signal(warm.spawner)?;
     let scope = jail::worker_scope()?;
-    let mut socket = FrameSocket::new(link);
-    let hello = Hello { build_id: warden_proto::build_id(), role: Role::Worker };
-    socket.send(Kind::Hello, 0, &hello, &[], true)?;
-    Ok((socket, scope))
+    Ok((greeting::say_hello(link, Role::Worker)?, scope))
 }
 
 /// Receives the task and maps its code, inside the template's jail.
 fn prepare(warm: &Warm, socket: &mut FrameSocket) -> Result<(WorkerSetup, Result<Code, String>, Instant), Failure> {
     Limits { open_files: Some(OPEN_FILES_MAX.into()), file_size_bytes: Some(0), ..Limits::default() }.apply()?;
-    let (setup, code_fd) = receive_setup(socket)?;
+    let (setup, [code]): (WorkerSetup, _) = greeting::receive_setup(socket)?;
     let deadline = Instant::now().checked_add(Duration::from_millis(setup.wall_ms)).unwrap_or_else(far_future);
     let data_bytes = setup.memory_bytes.saturating_add(HOST_MEMORY_BYTES);
     Limits { data_bytes: Some(data_bytes), ..Limits::default() }.apply()?;
     let engine = &warm.runtime(Metering::from_flag(setup.fuel.is_some())).engine;
-    let code = code::load(engine, code_fd.as_fd()).map_err(|error| error.to_string());
+    let code = code::load(engine, code.as_fd()).map_err(|error| error.to_string());
     Ok((setup, code, deadline))
 }
 
@@ -89,53 +71,16 @@ fn far_future() -> Instant {
     now.checked_add(Duration::from_secs(1 << 30)).unwrap_or(now)
 }
 
-fn receive_setup(socket: &mut FrameSocket) -> Result<(WorkerSetup, OwnedFd), Failure> {
-    let frame = wait::frame(socket, 2, Instant::now() + HELLO_DEADLINE)?;
-    if frame.kind != Kind::Setup {
-        return Err(StartError::NoSetup.into());
-    }
-    let setup: Setup = frame.decode()?;
-    if setup.build_id != warden_proto::build_id() {
-        return Err(StartError::Build.into());
-    }
-    let count = frame.descriptors.len();
-    let [document, code] = <[OwnedFd; 2]>::try_from(frame.descriptors).map_err(|_| StartError::Descriptors(count))?;
-    let bytes = read_document(&document, setup.document_len)?;
-    Ok((codec::decode_document(&bytes)?, code))
-}
-
-/// The whole of a setup document.
-pub fn read_document(document: &OwnedFd, len: u32) -> Result<Vec<u8>, Failure> {
-    let len = usize::try_from(len)?;
-    if len > SETUP_MAX_BYTES {
-        return Err(StartError::Document.into());
-    }
-    let mut bytes = vec![0; len];
-    let mut done = 0;
-    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match pread(document, rest, i64::try_from(done)?)? {
-            0 => return Err(StartError::Document.into()),
-            read => done += read,
-        }
-    }
-    Ok(bytes)
-}
-
 /// Takes fork, executable memory and `seccomp` away, and tries it (T-03, T-04).
 fn lock_down(scope: Entered) -> Result<Isolation, Failure> {
     Ok(jail::lock_down_worker(scope)?)
 }
 
 fn announce(socket: &mut FrameSocket, isolation: &Isolation) -> Result<(), Failure> {
-    let locked = Locked {
-        landlock_abi: isolation.landlock_abi,
-        seccomp_filters: isolation.seccomp_filters,
-        degraded: List::first(isolation.degraded.iter().map(|text| Text::cut(text))),
-        descriptors: List::first(open::descriptors(OPEN_FILES_MAX.into())),
-        pid: std::process::id(),
-    };
-    socket.send(Kind::Locked, 0, &locked, &[], true)?;
-    Ok(())
+    let degraded = isolation.degraded.iter().map(String::as_str);
+    let open = open::descriptors(OPEN_FILES_MAX.into());
+    let locked = Locked::new(isolation.landlock_abi, isolation.seccomp_filters, degraded, &open);
+    Ok(greeting::say_locked(socket, &locked)?)
 }
 
 fn serve(warm: &Warm, link: Link, setup: WorkerSetup, code: Result<Code, String>) -> Result<(), Failure> {

@@ -11,6 +11,5 @@ pub mod guest;
 mod life;
 pub mod program;
 mod run;
-pub mod wait;
 
-pub use life::{life, read_document};
+pub use life::life;

@@ -1,7 +1,7 @@
 //! Messages between the processes of wasi-warden, and the two kinds of link that carry them.
 //!
 //! Link A joins broker and spawner, which trust each other: [`link_a`]. Link B joins the broker and one jailed
-//! process, which it does not trust: [`frame`] and [`socket`]. Everything that crosses link B is one of the types in
+//! process, which it does not trust: [`frame`] and [`socket`], with the jailed end's [`greeting`] and [`calls`]. Everything that crosses link B is one of the types in
 //! [`msg`], decoded by [`codec`] with every length bounded before anything is allocated (T-05).
 //!
 //! Imports nothing of ours: both sides of every boundary depend on this crate, so it depends on neither.
@@ -21,8 +21,11 @@
 
 pub mod blob;
 pub mod bounded;
+pub mod calls;
 pub mod codec;
+pub mod document;
 pub mod frame;
+pub mod greeting;
 pub mod limits;
 pub mod link_a;
 pub mod msg;

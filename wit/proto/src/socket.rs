@@ -106,12 +106,14 @@ impl FrameSocket {
     /// life the broker ends).
     pub fn receive(&mut self, descriptors_max: usize, deadline: Option<Instant>) -> Result<Frame, SocketError> {
         loop {
-            if let Some(deadline) = deadline {
-                self.wait_readable(deadline)?;
-            }
-            match self.receive_with(descriptors_max, MsgFlags::empty()) {
-                Err(SocketError::WouldBlock) => continue,
-                other => return other,
+            let received = match deadline {
+                Some(_) => self.try_receive(descriptors_max),
+                None => self.receive_with(descriptors_max, MsgFlags::empty()),
+            };
+            match (received, deadline) {
+                (Err(SocketError::WouldBlock), Some(deadline)) => self.wait_readable(deadline)?,
+                (Err(SocketError::WouldBlock), None) => {}
+                (other, _) => return other,
             }
         }
     }
@@ -166,5 +168,23 @@ impl AsFd for FrameSocket {
 impl AsRawFd for FrameSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_frame_arrives_and_silence_ends() {
+        let (ours, theirs) = pair().unwrap();
+        let (mut ours, mut theirs) = (FrameSocket::new(ours), FrameSocket::new(theirs));
+        let soon = || Some(Instant::now() + Duration::from_millis(20));
+        assert!(matches!(ours.receive(0, soon()), Err(SocketError::Deadline)));
+        theirs.send(Kind::Goodbye, 0, &(), &[], true).unwrap();
+        assert_eq!(ours.receive(0, soon()).unwrap().kind, Kind::Goodbye);
+        drop(theirs);
+        assert!(matches!(ours.receive(0, soon()), Err(SocketError::Closed)));
     }
 }

@@ -9,6 +9,7 @@
 
 use crate::bounded::{List, Text};
 use bincode::{Decode, Encode};
+use std::os::fd::RawFd;
 
 /// Descriptor of the link in a process that the spawner executed.
 pub const LINK_FD: i32 = 3;
@@ -82,4 +83,22 @@ pub struct Locked {
     pub descriptors: List<u32, 512>,
     /// Process id as it sees itself; a fact for the log, not an identity.
     pub pid: u32,
+}
+
+impl Locked {
+    /// What the calling process says of itself; `open` are its descriptors.
+    pub fn new<'a>(
+        landlock_abi: u8,
+        seccomp_filters: u8,
+        degraded: impl IntoIterator<Item = &'a str>,
+        open: &[RawFd],
+    ) -> Self {
+        Self {
+            landlock_abi,
+            seccomp_filters,
+            degraded: List::first(degraded.into_iter().map(Text::cut)),
+            descriptors: List::first(open.iter().filter_map(|number| u32::try_from(*number).ok())),
+            pid: std::process::id(),
+        }
+    }
 }
