@@ -5,6 +5,7 @@
 
 mod audit;
 mod doctor;
+mod guest;
 mod layers;
 mod limits;
 mod outcome;

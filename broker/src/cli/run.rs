@@ -1,21 +1,19 @@
 //! `warden run FILE`: one module or component, in a worker's jail.
 
+use super::guest::{self, Guest};
 use super::layers::{self, UserLayer};
-use super::limits::{LimitArgs, allowance};
+use super::limits::LimitArgs;
 use super::{Answer, outcome};
-use crate::compile;
 use crate::failure::{Class, Failure};
-use crate::output::Sinks;
 use crate::progress;
-use crate::session::{self, Request};
-use crate::task::{Spec, Task};
+use crate::session::{self, Request, Session};
 use clap::Args;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use warden_policy::{LimitKey, Policy, Scope};
+use warden_policy::{Policy, Scope};
 use warden_proto::msg::proc::EnvVar;
 use warden_proto::msg::worker::GuestKind;
 use warden_proto::{List, Text};
@@ -53,7 +51,7 @@ pub struct RunArgs {
 /// Runs the command.
 pub fn run(args: RunArgs, json: bool) -> Result<Answer, Failure> {
     let module = read_module(&args.file)?;
-    let guest = program(&args)?;
+    let kind = program(&args)?;
     let mut request = Policy::empty("the command line", Scope::Request);
     args.limits.to_limits(&mut request.limits)?;
     let user = args.config.clone().map_or(UserLayer::Own, UserLayer::File);
@@ -62,47 +60,18 @@ pub fn run(args: RunArgs, json: bool) -> Result<Answer, Failure> {
     let programs = layers::open_programs(&policy)?;
     let request = Request { policy, user: args.user, deciding: layers.files, programs, quiet: json };
     let started = Instant::now();
-    let ((ended, id), head) = session::run(request, async move |session| {
-        let policy = session.policy.clone();
-        let fuel = policy.limits().get(LimitKey::Fuel);
-        let compiled =
-            compile::compile(&session.around.runtime, session.cache.as_ref(), &module, fuel.is_some()).await?;
-        if let Some(warning) = &compiled.warning {
-            tracing::warn!(%warning, "compiled code was not kept");
-        }
-        let output_max_bytes = policy.limits().get(LimitKey::Output).unwrap_or(u64::MAX);
-        let spec = Spec {
-            allowance: allowance(&policy, RUN_WALL),
-            fuel,
-            memory_bytes: policy.limits().get(LimitKey::Memory).unwrap_or(u64::MAX),
-            output_max_bytes,
-            guest,
-            code: compiled.code,
-            predicates: Vec::new(),
-            runbook: false,
-            workspaces: session.workspaces.clone(),
-            programs: session.programs_of_task()?,
-            scratch: session.scratch_of_task()?,
-            recording: None,
-            policy,
-        };
-        let sinks = if json { Sinks::keep(output_max_bytes) } else { Sinks::pass() };
-        let id = task_id()?;
-        let task = Task::start(spec, session.around.clone(), sinks, Rc::new(progress::Silent), id).await?;
-        let mut ended = task.run().await;
-        for what in &session.degraded {
-            ended.report.degrade(what);
-        }
-        Ok((ended, crate::cache::hex(&id)))
-    })?;
+    let guest = Guest {
+        kind,
+        module,
+        wall: RUN_WALL,
+        predicates: Vec::new(),
+        runbook: false,
+        recording: None,
+        keep_output: json,
+    };
+    let play = async move |session: Rc<Session>| guest::run(&session, guest, Rc::new(progress::Silent)).await;
+    let ((ended, id), head) = session::run(request, play)?;
     Ok(outcome::program(ended, &id, started.elapsed(), head.as_ref()))
-}
-
-/// A task's id: 128 random bits.
-pub fn task_id() -> Result<[u8; 16], Failure> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|e| Failure::internal(format!("no randomness: {e}")))?;
-    Ok(id)
 }
 
 /// Reads a module as the calling user. Its bytes are hashed here and parsed elsewhere.

@@ -1,23 +1,19 @@
 //! `warden task run MANIFEST`: a goal for a brain, or a runbook of fixed steps.
 
+use super::guest::{self, Guest};
 use super::layers::{self, UserLayer};
-use super::limits::allowance;
-use super::run::task_id;
 use super::{Answer, outcome};
-use crate::compile;
 use crate::deciding::Deciding;
 use crate::failure::{Class, Failure};
-use crate::output::Sinks;
 use crate::places::program_folders;
 use crate::progress;
-use crate::session::{self, Request};
-use crate::task::{Spec, Task};
+use crate::session::{self, Request, Session};
 use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
-use warden_policy::{Brain, Effective, Format, LimitKey, Llm, Manifest, ManifestKind, OnFailure, Predicate, Step};
+use warden_policy::{Brain, Effective, Format, Llm, Manifest, ManifestKind, OnFailure, Predicate, Step};
 use warden_proto::Text;
 use warden_proto::msg::worker::GuestKind;
 
@@ -175,38 +171,19 @@ pub fn run_loop(task: LoopTask, json: bool) -> Result<Answer, Failure> {
     let mut deciding = task.deciding;
     let recording_fd = recording.as_ref().map(Deciding::duplicate).transpose()?;
     deciding.extend(recording);
-    let (guest, brain, predicates, runbook) = (task.guest, task.brain, task.predicates, task.runbook);
+    let guest = Guest {
+        kind: task.guest,
+        module: task.brain,
+        wall: TASK_WALL,
+        predicates: task.predicates,
+        runbook: task.runbook,
+        recording: recording_fd,
+        keep_output: true,
+    };
     let request = Request { policy, user: task.user, deciding, programs, quiet: json };
     let progress = progress::for_terminal(json);
-    let ((ended, id), head) = session::run(request, async move |session| {
-        let policy = session.policy.clone();
-        let fuel = policy.limits().get(LimitKey::Fuel);
-        let compiled =
-            compile::compile(&session.around.runtime, session.cache.as_ref(), &brain, fuel.is_some()).await?;
-        let output_max_bytes = policy.limits().get(LimitKey::Output).unwrap_or(u64::MAX);
-        let spec = Spec {
-            allowance: allowance(&policy, TASK_WALL),
-            fuel,
-            memory_bytes: policy.limits().get(LimitKey::Memory).unwrap_or(u64::MAX),
-            output_max_bytes,
-            guest,
-            code: compiled.code,
-            predicates,
-            runbook,
-            workspaces: session.workspaces.clone(),
-            programs: session.programs_of_task()?,
-            scratch: session.scratch_of_task()?,
-            recording: recording_fd,
-            policy,
-        };
-        let id = task_id()?;
-        let task = Task::start(spec, session.around.clone(), Sinks::keep(output_max_bytes), progress, id).await?;
-        let mut ended = task.run().await;
-        for what in &session.degraded {
-            ended.report.degrade(what);
-        }
-        Ok((ended, crate::cache::hex(&id)))
-    })?;
+    let play = async move |session: Rc<Session>| guest::run(&session, guest, progress).await;
+    let ((ended, id), head) = session::run(request, play)?;
     Ok(outcome::task(ended, &id, head.as_ref(), transcript.as_deref()))
 }
 
