@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use warden_jail::fork::{hasten, reap};
 use warden_jail::metadata;
 use warden_jail::notify::Listener;
+use warden_jail::restart;
 use warden_proto::msg::error::CallError;
 use warden_proto::msg::proc::ProcessSignal;
 
@@ -188,6 +189,9 @@ impl Watch {
                 }
                 match listener.receive() {
                     Ok(Some(notice)) if notice.is_process() => self.places.ask(notice),
+                    Ok(Some(notice)) if notice.is_child_handler() => {
+                        let _ = restart::perform(listener, &notice);
+                    }
                     Ok(Some(notice)) => {
                         let _ = metadata::perform(listener, &notice, writable);
                     }

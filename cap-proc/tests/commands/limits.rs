@@ -94,10 +94,8 @@ fn short_lived_children_do_not_use_places_up() {
     pipelines("/bin/bash");
 }
 
-/// A fork that waits for its keeper is answered EINTR when a signal comes before the keeper has taken it, unless the
-/// signal's handler restarts calls. Dash's handler for ended children does not, and dash gives up.
+/// Dash's handler for ended children does not restart calls; the keeper sees to it that it does.
 #[test]
-#[ignore = "known fault: dash's handler for SIGCHLD interrupts forks that wait for the keeper"]
 fn short_lived_children_of_dash_too() {
     pipelines("/bin/dash");
 }

@@ -25,6 +25,7 @@ pub mod metadata;
 pub mod notify;
 pub mod probe;
 pub mod process;
+pub mod restart;
 mod role;
 mod rules;
 pub mod seccomp;

@@ -47,6 +47,11 @@ impl Notice {
     pub fn is_process(&self) -> bool {
         [libc::SYS_clone, libc::SYS_fork, libc::SYS_vfork].contains(&i64::from(self.number))
     }
+
+    /// A handler for ended children, to be answered by [`crate::restart::perform`].
+    pub fn is_child_handler(&self) -> bool {
+        i64::from(self.number) == libc::SYS_rt_sigaction
+    }
 }
 
 /// Says that changes of mode and times wait for a listener in this process.
@@ -70,9 +75,13 @@ pub fn install() -> Result<Listener, NotifyError> {
     listen(&processes())
 }
 
-/// The same, for changes of mode and times besides, by path and by descriptor: the keeper must answer them by [`crate::metadata::perform`].
+/// The same, for handlers of ended children and for changes of mode and times besides, by path and by descriptor: the
+/// keeper must answer them by [`crate::restart::perform`] and [`crate::metadata::perform`].
 pub fn install_with_metadata() -> Result<(Listener, MetadataSupervised), NotifyError> {
     let mut rules = processes();
+    let of_children = Condition { index: 0, qword: false, op: Op::Eq, value: libc::SIGCHLD as u64, mask: 0 };
+    // With a null pointer the call only asks which handler there is.
+    let sets = Condition { index: 1, qword: true, op: Op::Ne, value: 0, mask: 0 };
     rules.extend([
         waits(libc::SYS_chmod, vec![]),
         waits(libc::SYS_fchmodat, vec![]),
@@ -81,6 +90,7 @@ pub fn install_with_metadata() -> Result<(Listener, MetadataSupervised), NotifyE
         // A descriptor opened to read is enough for these two, in a read-only workspace too.
         waits(libc::SYS_fchmod, vec![]),
         waits(libc::SYS_fchown, vec![]),
+        waits(libc::SYS_rt_sigaction, vec![of_children, sets]),
     ]);
     Ok((listen(&rules)?, MetadataSupervised(())))
 }
@@ -171,6 +181,14 @@ impl Listener {
     /// any more.
     pub fn refuse(&self, notice: &Notice, errno: i32) -> Result<bool, NotifyError> {
         self.answer(notice.id, -errno.abs(), 0)
+    }
+
+    /// Lets a change of a signal's handler go on: it reaches nothing but the process that makes it.
+    pub(crate) fn proceed_with_handler(&self, notice: &Notice) -> Result<bool, NotifyError> {
+        if !notice.is_child_handler() {
+            return self.refuse(notice, libc::EPERM);
+        }
+        self.answer(notice.id, 0, FLAG_CONTINUE)
     }
 
     /// Answers that the call was done, by the supervisor.

@@ -21,7 +21,7 @@ const EPERM: Ended = Ended::Errno(libc::EPERM);
 const EACCES: Ended = Ended::Errno(libc::EACCES);
 const ENOSYS: Ended = Ended::Errno(libc::ENOSYS);
 
-fn runner() -> bool {
+pub fn runner() -> bool {
     unprivileged() && reported(life::lock_down(Role::CapProcRunner, &Grants::none()))
 }
 
@@ -49,7 +49,7 @@ fn doors() {
         ("clone into a pid namespace", EPERM, || call!(libc::SYS_clone, libc::CLONE_NEWPID | libc::SIGCHLD)),
         ("clone3", ENOSYS, || call!(libc::SYS_clone3, 0, 0)),
         ("ptrace", EPERM, || call!(libc::SYS_ptrace, libc::PTRACE_ATTACH, 1)),
-        ("another's memory", EPERM, || call!(libc::SYS_process_vm_writev, 1)),
+        ("reading another's memory", EPERM, || call!(libc::SYS_process_vm_readv, 1)),
         ("another's descriptor", EPERM, || call!(libc::SYS_pidfd_getfd, 0, 0)),
         ("keyrings", EPERM, || call!(libc::SYS_keyctl, 0, -4)),
         ("io_uring", ENOSYS, || call!(libc::SYS_io_uring_setup, 1)),

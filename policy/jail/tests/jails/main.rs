@@ -10,7 +10,9 @@ mod commands;
 mod descriptors;
 mod files;
 mod foreign;
+mod handlers;
 mod lives;
+mod memory;
 mod rules;
 mod set_id;
 mod supervised;
@@ -20,13 +22,15 @@ type Test = (&'static str, fn());
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let groups: [&[Test]; 10] = [
+    let groups: [&[Test]; 12] = [
         allowlists::TESTS,
         commands::TESTS,
         descriptors::TESTS,
         files::TESTS,
         foreign::TESTS,
+        handlers::TESTS,
         lives::TESTS,
+        memory::TESTS,
         rules::TESTS,
         set_id::TESTS,
         supervised::TESTS,

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use warden_jail::notify::{self, Listener};
-use warden_jail::{GrantKind, Grants, Role, life, metadata};
+use warden_jail::{GrantKind, Grants, Role, life, metadata, restart};
 
 pub const TESTS: &[crate::Test] = &[
     ("a_fork_goes_on_when_the_keeper_says_so", allowed),
@@ -102,6 +102,8 @@ fn keep(pid: i32, listener: &Listener, writable: &OwnedFd) -> Ended {
         };
         if notice.is_process() {
             listener.proceed(&notice).expect("answers");
+        } else if notice.is_child_handler() {
+            restart::perform(listener, &notice).expect("answers");
         } else {
             metadata::perform(listener, &notice, &[writable.as_fd()]).expect("answers");
         }
