@@ -4,14 +4,16 @@
 //! low: `bound` is what a count saw, plus every fork allowed since, whether or not it has come to anything. Only when that
 //! bound is at the limit does it count again. A count asks the kernel for each process on the host whether the keeper may
 //! signal it, which is so exactly for those in its scope: not for a parent's word, so an orphan between two parents is not
-//! missed. A fork that was allowed and may still be on its way is added on top.
+//! missed. A fork that was allowed and may still be on its way is added on top, for as long as that may be: time on the
+//! clock proves nothing, because a command can starve its own forks by hogging the processors or by an idle priority, and
+//! would then have them all at once.
 
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::kill;
 use nix::sys::stat::Mode;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use warden_jail::notify::{Listener, Notice};
@@ -20,14 +22,17 @@ use warden_jail::notify::{Listener, Notice};
 const PLACE_DEADLINE: Duration = Duration::from_secs(1);
 /// Between two counts while a fork waits.
 const COUNT_STEP: Duration = Duration::from_millis(2);
-/// A fork that was allowed has happened or failed after so long, even where its caller is always found running.
-const GRANT_SETTLED: Duration = Duration::from_millis(250);
+/// A thread that is always found running has come back from its fork once it has run so long outside of the kernel: a
+/// fork is none of that, while of the kernel's time one of 3 GiB takes 120 ms. Not less, because the kernel tells the
+/// one from the other by samples.
+const USER_TIME_SETTLED: Duration = Duration::from_millis(250);
 
 /// A fork that was allowed.
 #[derive(Debug)]
 struct Grant {
     thread: u32,
-    at: Instant,
+    /// Its user time where it was first looked at after that.
+    user_ticks: Option<u64>,
 }
 
 /// The places of one command's tree.
@@ -39,6 +44,7 @@ pub struct Places {
     grants: Vec<Grant>,
     waiting: VecDeque<(Notice, Instant)>,
     proc: Dir,
+    ticks_settled: u64,
 }
 
 impl Places {
@@ -46,7 +52,8 @@ impl Places {
     pub fn new(max: u32) -> nix::Result<Self> {
         let proc = Dir::open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
         let max = usize::try_from(max).unwrap_or(usize::MAX);
-        Ok(Self { max, bound: 1, counted: Instant::now(), grants: Vec::new(), waiting: VecDeque::new(), proc })
+        let (grants, waiting) = (Vec::new(), VecDeque::new());
+        Ok(Self { max, bound: 1, counted: Instant::now(), grants, waiting, proc, ticks_settled: ticks_settled()? })
     }
 
     /// Takes a fork that waits for its answer.
@@ -67,13 +74,13 @@ impl Places {
         while let Some((notice, deadline)) = self.waiting.front().copied() {
             let now = Instant::now();
             if self.bound >= self.max && now.saturating_duration_since(self.counted) >= COUNT_STEP {
-                self.count(now);
+                self.count();
             }
             // An answer that finds nobody is an answer to a process that was killed meanwhile.
             if self.bound < self.max {
                 if listener.proceed(&notice).unwrap_or(false) {
                     self.bound = self.bound.saturating_add(1);
-                    self.grants.push(Grant { thread: notice.pid, at: now });
+                    self.grants.push(Grant { thread: notice.pid, user_ticks: None });
                 }
             } else if now >= deadline || !listener.is_waiting(&notice) {
                 let _ = listener.refuse(&notice, Errno::EAGAIN as i32);
@@ -85,9 +92,16 @@ impl Places {
     }
 
     /// Counts anew. Which grants are settled is decided before the count: what they made is then there to be seen.
-    fn count(&mut self, now: Instant) {
-        self.grants
-            .retain(|grant| now.saturating_duration_since(grant.at) < GRANT_SETTLED && may_be_forking(grant.thread));
+    fn count(&mut self) {
+        let settled = self.ticks_settled;
+        self.grants.retain_mut(|grant| match Sight::of(grant.thread) {
+            Sight::ComeBack => false,
+            Sight::Hidden => true,
+            Sight::Busy { user_ticks } => {
+                let since = *grant.user_ticks.get_or_insert(user_ticks);
+                user_ticks.saturating_sub(since) < settled
+            }
+        });
         let own = Pid::this();
         let numbers =
             self.proc.iter().flatten().filter_map(|entry| entry.file_name().to_str().ok()?.parse::<i32>().ok());
@@ -97,15 +111,89 @@ impl Places {
     }
 }
 
-/// Whether a thread may still be inside the fork it was allowed: it runs, or waits where it cannot be disturbed. One that
-/// sleeps, is stopped or has ended has come back from it; a fork interrupted by a signal is asked for again.
-fn may_be_forking(thread: u32) -> bool {
-    match std::fs::read_to_string(format!("/proc/{thread}/stat")) {
+/// [`USER_TIME_SETTLED`] in the kernel's unit.
+fn ticks_settled() -> nix::Result<u64> {
+    let per_second = sysconf(SysconfVar::CLK_TCK)?.and_then(|ticks| u64::try_from(ticks).ok()).ok_or(Errno::EINVAL)?;
+    let millis = u64::try_from(USER_TIME_SETTLED.as_millis()).map_err(|_| Errno::EINVAL)?;
+    Ok(per_second.saturating_mul(millis).div_ceil(1_000))
+}
+
+/// How a thread is found that was allowed a fork.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    /// It sleeps, is stopped or has ended, and so is not in the fork any more. One that is stopped before it begins,
+    /// or interrupted, comes back without it and asks again.
+    ComeBack,
+    /// It runs, or would if it were let, or waits where nothing can disturb it.
+    Busy {
+        /// What it has run outside of the kernel.
+        user_ticks: u64,
+    },
+    /// It is there and `/proc` does not show it.
+    Hidden,
+}
+
+impl Sight {
+    fn of(thread: u32) -> Self {
+        // By way of its own folder of threads: `/proc/N/stat` has the times of the whole process.
+        match std::fs::read_to_string(format!("/proc/{thread}/task/{thread}/stat")) {
+            Ok(stat) => Self::parse(&stat).unwrap_or(Sight::Hidden),
+            Err(_) => match i32::try_from(thread).map(|thread| kill(Pid::from_raw(thread), None)) {
+                Ok(Err(Errno::ESRCH)) => Sight::ComeBack,
+                _ => Sight::Hidden,
+            },
+        }
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
         // The name before the state is the program's own choice and may hold anything, so look behind its last bracket.
-        Ok(stat) => match stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()) {
-            Some(state) => matches!(state, 'R' | 'D'),
-            None => true,
-        },
-        Err(error) => !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),
+        let (_, rest) = stat.rsplit_once(") ")?;
+        let mut fields = rest.split_ascii_whitespace();
+        if !matches!(fields.next()?, "R" | "D") {
+            return Some(Sight::ComeBack);
+        }
+        // From the state, the third field, to the fourteenth.
+        fields.nth(10)?.parse().ok().map(|user_ticks| Sight::Busy { user_ticks })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_name_that_looks_like_a_state_is_none() {
+        let fields = "1 1 1 0 -1 4194560 90 0 0 0 31 44 0 0 20 0 1 0 5 6 7";
+        assert_eq!(Sight::parse(&format!("7 (a) R 1 (b) S {fields}")), Some(Sight::ComeBack));
+        for state in ["R", "D"] {
+            let found = Sight::parse(&format!("7 (a) S 1 1 (b)) {state} {fields}"));
+            assert_eq!(found, Some(Sight::Busy { user_ticks: 31 }), "{state}");
+        }
+        assert_eq!(Sight::parse("7 (a) R 1 1"), None);
+    }
+
+    #[test]
+    fn a_thread_is_told_from_the_rest_of_its_process() {
+        let (tell, told) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let sleeper = std::thread::spawn(move || {
+            tell.send(nix::unistd::gettid()).unwrap();
+            let _ = ended.recv();
+        });
+        let thread = told.recv().unwrap();
+        let number = |pid: Pid| u32::try_from(pid.as_raw()).unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while Sight::of(number(thread)) != Sight::ComeBack && Instant::now() < until {
+            std::thread::yield_now();
+        }
+        assert_eq!(Sight::of(number(thread)), Sight::ComeBack, "it sleeps");
+        assert!(matches!(Sight::of(number(nix::unistd::gettid())), Sight::Busy { .. }), "who asks runs");
+        drop(end);
+        sleeper.join().unwrap();
+        while kill(thread, None).is_ok() && Instant::now() < until {
+            std::thread::yield_now();
+        }
+        assert_eq!(Sight::of(number(thread)), Sight::ComeBack, "it is gone");
     }
 }

@@ -100,6 +100,68 @@ fn short_lived_children_of_dash_too() {
     pipelines("/bin/dash");
 }
 
+/// 30 threads that fork at idle priority beside threads that take every processor; then these stop, and each fork that
+/// was allowed happens. Threads take no place, so a command has them for nothing.
+fn starved(mark: &str) -> String {
+    format!(
+        "import ctypes, os, threading, time, zlib\nlibc = ctypes.CDLL(None, use_errno=True)\ndata = bytes(16 << 20)\n\
+        stop = threading.Event(); gate = threading.Event(); made = []\n\
+        def hog():\n  gate.wait()\n  while not stop.is_set(): zlib.crc32(data)\n\
+        def fork():\n  gate.wait()\n  os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n  end = time.time() + 4\n  \
+          while time.time() < end:\n    pid = libc.syscall(57)\n    if pid == 0: time.sleep(60); os._exit(0)\n    \
+            if pid > 0: made.append(pid); return\n\
+        all = [threading.Thread(target=hog) for n in range(3 * os.cpu_count())] + [threading.Thread(target=fork) for n in range(30)]\n\
+        [t.start() for t in all]\ngate.set(); time.sleep(3); stop.set(); time.sleep(2); print(len(made)) # {mark}"
+    )
+}
+
+#[test]
+fn forks_starved_of_the_processor_keep_their_places() {
+    let mut helper = Helper::new();
+    let mark = marker();
+    let mut asked = command(PYTHON, &["-c", &starved(&mark)]);
+    asked.processes_max = 4;
+    let (ran, most) = most_seen(&mark, || helper.run(asked));
+    let ran = ran.unwrap();
+    assert!(most <= 4, "{most} processes at once: {ran:?}");
+    assert!(most >= 3, "only {most} processes at once: the places were not used: {ran:?}");
+    gone_within_a_second(&mark);
+}
+
+/// Forks in a loop while a sibling stops and continues whoever forks, at every moment there is.
+#[test]
+fn forks_stopped_on_their_way_stay_within_their_places() {
+    let mut helper = Helper::new();
+    let mark = marker();
+    let code = format!(
+        "import os, random, signal, time\ndef storm():\n  made = 0\n  while True:\n    try:\n      p = os.fork()\n      \
+            if p == 0: time.sleep(0.05); os._exit(0)\n      made += 1\n    except OSError: pass\n    \
+          try: os.waitpid(-1, os.WNOHANG)\n    except OSError: pass\n\
+        storms = []\nfor n in range(2):\n  p = os.fork()\n  if p == 0: storm()\n  storms.append(p)\n\
+        end = time.time() + 3\nwhile time.time() < end:\n  for p in storms: os.kill(p, signal.SIGSTOP); time.sleep(0.001)\n  \
+          for p in storms: os.kill(p, signal.SIGCONT); time.sleep(random.random() * 0.02)\nprint('over') # {mark}"
+    );
+    let mut asked = command(PYTHON, &["-c", &code]);
+    asked.processes_max = 6;
+    let (ran, most) = most_seen(&mark, || helper.run(asked));
+    assert_eq!(ran.unwrap().stdout, "over\n");
+    assert!(most <= 6, "{most} processes at once");
+    assert!(most >= 4, "only {most} processes at once: none was made");
+    gone_within_a_second(&mark);
+}
+
+/// A process that forked and then computes without a pause does not keep the place of a fork that is over.
+#[test]
+fn a_busy_parent_gives_back_the_place_of_its_fork() {
+    let mut helper = Helper::new();
+    let code = "import os, signal, time\nif os.fork() == 0:\n  time.sleep(0.2)\n  for n in range(5):\n    try:\n      p = os.fork()\n      \
+        if p == 0: os._exit(0)\n      os.waitpid(p, 0); print('forked', flush=True); os._exit(0)\n    except OSError: pass\n  print('refused', flush=True); os._exit(0)\n\
+        end = time.time() + 6\nwhile time.time() < end: pass\n";
+    let mut asked = command(PYTHON, &["-c", code]);
+    asked.processes_max = 3;
+    assert_eq!(helper.run(asked).unwrap().stdout, "forked\n");
+}
+
 #[test]
 fn threads_take_no_place() {
     let mut helper = Helper::new();
