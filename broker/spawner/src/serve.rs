@@ -14,6 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getppid, setsid};
 use std::os::fd::{AsFd, OwnedFd};
+use warden_jail::process::abort_on_panic;
 use warden_proto::Text;
 use warden_proto::link_a::{Command, Event, LinkA, LinkAError};
 
@@ -47,6 +48,7 @@ pub fn run(link: LinkA, binaries: Binaries, broker: Pid) -> Result<(), SpawnerEr
 fn settle(broker: Pid) -> Result<SignalFd, SpawnerError> {
     let step = |what| move |errno| SpawnerError::System(what, errno);
     birth::harden().map_err(step("make itself unreadable"))?;
+    abort_on_panic();
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(step("set its death signal"))?;
     if getppid() != broker {
         return Err(SpawnerError::System("find its broker", Errno::ESRCH));

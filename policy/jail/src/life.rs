@@ -102,13 +102,14 @@ pub struct Life<S> {
 }
 
 impl Life<()> {
-    /// The first act after exec: undumpable, no core; then the link is made.
+    /// The first acts after exec: undumpable, no core, no unwinding; then the link is made.
     pub fn connect<L, E: Into<StepError>>(
         role: Role,
         link: impl FnOnce() -> Result<L, E>,
     ) -> Result<Life<Connected<L>>, LifeError> {
         process::set_dumpable_off()?;
         limits::no_core()?;
+        process::abort_on_panic();
         let link = link().map_err(|e| LifeError::Connect { role, source: e.into() })?;
         Ok(Life { role, stage: Connected(link) })
     }

@@ -34,6 +34,16 @@ pub fn set_dumpable_off() -> Result<(), ProcessError> {
     prctl(libc::PR_SET_DUMPABLE, 0).map_err(ProcessError::Dumpable)
 }
 
+/// A panic ends the process at once, in every build: no frame, drop or thread of a process whose state is in doubt goes
+/// on, and none unwinds out of a forked child into the program around it (T-03). Release builds abort anyway.
+pub fn abort_on_panic() {
+    let said = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        said(panic);
+        std::process::abort();
+    }));
+}
+
 /// No exec gives privileges from here on; Landlock and seccomp without root require it.
 pub fn no_new_privs() -> Result<(), ProcessError> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(ProcessError::NoNewPrivileges)

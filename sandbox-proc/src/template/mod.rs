@@ -72,8 +72,8 @@ pub fn life() -> Result<(), Failure> {
 }
 
 fn warm(spawner: i32) -> Result<Warm, Failure> {
-    // A panic must not write what it knows to whatever descriptor 2 is in a worker by then (T-08).
-    std::panic::set_hook(Box::new(|_| {}));
+    // A panic ends the process, and must not write what it knows to whatever descriptor 2 is in a worker by then (T-08).
+    std::panic::set_hook(Box::new(|_| std::process::abort()));
     alarm::prepare()?;
     let warm = Warm { metered: runtime(Metering::Metered)?, unmetered: runtime(Metering::Unmetered)?, spawner };
     // The signal stack of this thread, which workers inherit: made later it would cost each of them three calls.

@@ -15,6 +15,7 @@ pub const TESTS: &[crate::Test] = &[
     ("limits_cannot_be_raised_again", limits),
     ("probes_agree_with_use", probes),
     ("an_addition_is_refused_alone", addition),
+    ("a_panic_ends_the_process_in_every_build", panics),
 ];
 
 fn whole() {
@@ -146,4 +147,21 @@ fn probes() {
 fn addition() {
     let refused = attempt(|| true, || i32::from(warden_jail::life::lock_down(Role::Worker, &Grants::none()).is_err()));
     assert_eq!(refused, Ended::Errno(1));
+}
+
+/// The attempt's own status says how it went on after the panic; a process that ended at once gave none.
+fn panics() {
+    let caught = |hook: fn()| {
+        attempt(
+            || true,
+            move || {
+                hook();
+                i32::from(std::panic::catch_unwind(|| panic!("of a test, on purpose")).is_ok())
+            },
+        )
+    };
+    if cfg!(panic = "unwind") {
+        assert_eq!(caught(|| ()), Ended::Worked);
+    }
+    assert_eq!(caught(warden_jail::process::abort_on_panic), Ended::Signal(libc::SIGABRT));
 }
