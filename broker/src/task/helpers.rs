@@ -248,7 +248,7 @@ impl Task {
     }
 }
 
-/// RLIMIT_DATA that a command has at least: compilers and interpreters need more than a guest's linear memory.
+/// Memory that a command has at least: compilers and interpreters need more than a guest's linear memory.
 const COMMAND_MEMORY_MIN_BYTES: u64 = 1024 * 1024 * 1024;
 
 fn environment(env: &[(String, String)]) -> Result<List<EnvVar, 128>, CallError> {

@@ -345,7 +345,7 @@ impl Task {
         if let Some(reserved) = reserved {
             self.ledger.settle(reserved, if keeps { places } else { 0 });
         }
-        let mut reply = reply?;
+        let mut reply = reply.map_err(|error| self.over_limit(error, &call, process))?;
         for what in &degraded {
             self.report.degrade(what);
         }
@@ -366,6 +366,22 @@ impl Task {
             }
             reply => Ok(Done { reply, stdout: Vec::new(), stderr: Vec::new() }),
         }
+    }
+
+    /// A command that its keeper ended over a limit: whoever waited for it has seen its end, and the limit is named by the
+    /// layer that set it. cap-proc knows its name only.
+    fn over_limit(&mut self, mut error: CallError, call: &ProcHelperCall, process: Option<u32>) -> CallError {
+        let key = LimitKey::ALL.into_iter().find(|key| error.rule.strip_prefix("limits.") == Some(key.name()));
+        let Some(key) = key.filter(|_| error.code == ErrorCode::Limit) else { return error };
+        match self.spec.policy.limits().rule(key) {
+            "" => {}
+            rule => error.rule = Text::cut(rule),
+        }
+        if let (ProcCall::Wait { .. }, Some(number)) = (call, process) {
+            let places = self.processes.ended(number);
+            self.ledger.give_back(Cost::Processes, places);
+        }
+        error
     }
 
     /// Keeps the table of processes true after a reply, and gives a new process the task's own number.

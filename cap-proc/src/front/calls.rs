@@ -193,6 +193,7 @@ impl Desk {
             reads: Vec::new(),
             writes: std::collections::VecDeque::new(),
             closes: Vec::new(),
+            over: None,
         };
         Ok(Draft { launch, process, theirs })
     }

@@ -175,12 +175,13 @@ impl Desk {
         Ok(())
     }
 
-    /// It could not be started, or its keeper could not keep it: nothing of it is left.
+    /// It could not be started, or its keeper could not keep it or ended it over a limit: nothing of it is left.
     fn never_ran(&mut self, id: u32, error: CallError) -> Result<(), FrontError> {
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         match &mut process.purpose {
             Purpose::Handle { request: None } => {
                 process.ended(None, Some(nix::sys::signal::Signal::SIGKILL as i32));
+                process.over = Some(error);
                 Ok(())
             }
             Purpose::Handle { request: Some(request) } | Purpose::Run { request, .. } => {

@@ -114,6 +114,8 @@ pub struct Process {
     pub writes: VecDeque<Write>,
     /// Calls that wait for its end and then forget it.
     pub closes: Vec<u32>,
+    /// Why its keeper ended it, where that was neither its own doing nor somebody's wish.
+    pub over: Option<CallError>,
 }
 
 impl Process {
@@ -162,7 +164,7 @@ impl Process {
         };
         self.waits.retain(|(request, until)| {
             let answer = match (exit, until) {
-                (Some(exit), _) => Ok(ProcReply::Exited { exit }),
+                (Some(exit), _) => self.over.clone().map_or(Ok(ProcReply::Exited { exit }), Err),
                 (None, Some(until)) if now >= *until => {
                     Err(CallError::new(ErrorCode::Timeout, "the process is still running"))
                 }

@@ -1,15 +1,17 @@
 //! The life of a keeper: scope → proof → private directory → fork the command → watch → end the tree → clean up.
 
 use super::command;
+use super::gauge::Gauge;
 use super::private::PrivateDirectory;
 use super::watch::{Over, Watch};
 use crate::lane::Lane;
 use crate::orders::{Launch, Report, failed};
 use crate::runner::{Bench, end_everything, watch_children};
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::prctl;
 use nix::sys::signal::kill;
-use nix::unistd::{Pid, getppid};
+use nix::unistd::{AccessFlags, Pid, faccessat, getppid};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::exit;
 use warden_jail::Role;
@@ -103,13 +105,24 @@ fn start(
     let signals = watch_children().map_err(|e| failed("watch its children", e))?;
     let (birth, theirs) = Lane::pair().map_err(|e| failed("make a socket", e))?;
     let keeper = Pid::this();
+    let gauge = Gauge::new(bench.setup.bounds.memory_bytes, unreadable(bench, launch));
+    let gauge = gauge.map_err(|e| failed("open /proc to count its memory", e))?;
     match fork_single_threaded().map_err(|e| failed("fork", e))? {
-        Forked::Parent { child } => Watch::new(child, signals, Lane::new(birth), launch.processes_max),
+        Forked::Parent { child } => Watch::new(child, signals, Lane::new(birth), launch.processes_max, gauge),
         Forked::Child => {
             let plan = command::Plan { bench, launch, stdio: &stdio, private, keeper };
             command::become_program(&plan, Lane::new(theirs))
         }
     }
+}
+
+/// Whether the command's program may be executed but not read: the kernel then hides its process from everybody.
+fn unreadable(bench: &Bench, launch: &Launch) -> bool {
+    let program = bench.programs.get(usize::from(launch.command));
+    program.is_some_and(|(program, _)| {
+        let path = format!("/proc/self/fd/{}", program.as_raw_fd());
+        faccessat(AT_FDCWD, path.as_str(), AccessFlags::R_OK, AtFlags::AT_EACCESS).is_err()
+    })
 }
 
 /// Where the command may change modes and times.

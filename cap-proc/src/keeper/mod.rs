@@ -1,11 +1,14 @@
-//! A keeper: one per command, forked by the runner; ends the command's whole tree, counts its processes, performs its
-//! changes of mode and times.
+//! A keeper: one per command, forked by the runner; ends the command's whole tree, counts its processes and their memory,
+//! performs its changes of mode and times.
 //!
 //! It reads one-word orders of the front and the notices of the kernel. It trusts both, and nothing of the command: a
 //! notice's path is read once and judged by what it opens (`warden_jail::metadata`). It ends, tree first, when the
 //! front's end of its control lane closes or the runner is gone (T-12).
 
 mod command;
+mod footprint;
+mod gauge;
+mod held;
 mod life;
 mod places;
 mod private;

@@ -1,5 +1,6 @@
 //! What a keeper waits for while its command runs.
 
+use super::gauge::Gauge;
 use super::places::Places;
 use crate::lane::{Lane, LaneError};
 use crate::orders::{Birth, Order, Report, failed};
@@ -45,6 +46,7 @@ pub struct Watch {
     /// The listener has come, and may be over again: a short command ends before its birth is heard of.
     born: bool,
     places: Places,
+    gauge: Gauge,
 }
 
 /// What was ready, in the order in which it is dealt with.
@@ -59,9 +61,15 @@ struct Ready {
 
 impl Watch {
     /// Begins to watch `child`.
-    pub fn new(child: Pid, signals: SignalFd, birth: Lane, processes_max: u32) -> Result<Self, CallError> {
+    pub fn new(
+        child: Pid,
+        signals: SignalFd,
+        birth: Lane,
+        processes_max: u32,
+        gauge: Gauge,
+    ) -> Result<Self, CallError> {
         let places = Places::new(processes_max).map_err(|e| failed("open /proc to count its processes", e))?;
-        Ok(Self { child, signals, birth: Some(birth), listener: None, born: false, places })
+        Ok(Self { child, signals, birth: Some(birth), listener: None, born: false, places, gauge })
     }
 
     /// Serves the command until it is over.
@@ -98,7 +106,15 @@ impl Watch {
                 self.hear_birth(control)?;
                 return Ok(over);
             }
+            if self.runs() {
+                self.gauge.look()?;
+            }
         }
+    }
+
+    /// Its program runs.
+    fn runs(&self) -> bool {
+        self.born && self.birth.is_none()
     }
 
     fn wait(&self, control: &Lane, alive: BorrowedFd<'_>) -> nix::Result<Ready> {
@@ -115,7 +131,9 @@ impl Watch {
             fds.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
             fds.len().saturating_sub(1)
         });
-        match ppoll(&mut fds, self.places.next_look().map(TimeSpec::from_duration), None) {
+        let look = self.runs().then(|| self.gauge.next_look());
+        let timeout = self.places.next_look().into_iter().chain(look).min();
+        match ppoll(&mut fds, timeout.map(TimeSpec::from_duration), None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(other) => return Err(other),
         }

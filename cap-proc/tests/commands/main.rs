@@ -5,5 +5,6 @@
 mod death;
 mod jail;
 mod limits;
+mod memory;
 mod support;
 mod words;

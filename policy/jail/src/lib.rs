@@ -28,6 +28,7 @@ pub mod process;
 pub mod restart;
 mod role;
 mod rules;
+pub mod same;
 pub mod seccomp;
 pub mod self_test;
 pub mod witness;

@@ -72,3 +72,21 @@ fn time_of_a_command_is_bounded_by_guest_policy_and_task() {
     assert!(actions[0]["output"]["timed_out"] == true || actions[0]["error"]["code"] == "timeout", "{}", actions[0]);
     assert!(began.elapsed() < Duration::from_secs(10));
 }
+
+/// T-06: a tree that is over its memory is ended, and both who ran it and who waits for it hear of which limit.
+#[test]
+fn memory_of_a_whole_tree_is_bounded_and_the_limit_is_named() {
+    let place = place("[limits]\nmemory = \"1MiB\"\n");
+    // Commands have 1 GiB at least; each of five has less, and together they have more.
+    let tree = |count: u32| {
+        let each = "head -c 250000000 /dev/zero | tail -c 250000000 | { sleep 4; wc -c >/dev/null; } &";
+        format!("for i in $(seq {count}); do {each} done; wait; echo over")
+    };
+    let steps = [sh(&tree(5)), start("tree", &tree(5)), wait("tree"), sh(&tree(2))];
+    let actions = Task::runbook(&steps).actions(&place);
+    for at in [0, 2] {
+        let error = failed(&actions[at], "limit");
+        assert_eq!(error["rule"], "user:limits.memory", "{error}");
+    }
+    assert_eq!(succeeded(&actions[3])["stdout"], "over\n");
+}

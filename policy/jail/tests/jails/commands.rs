@@ -119,6 +119,9 @@ fn needs() {
             let own = std::process::id();
             i32::from(std::fs::read(format!("/proc/{own}/task/{own}/children")).is_err())
         }),
+        ("a comparison of processes, for the keeper", Ended::Worked, || {
+            call!(libc::SYS_kcmp, std::process::id(), std::process::id(), 1, 0, 0)
+        }),
         ("a nested domain", Ended::Worked, || {
             i32::from(Domain::scope_only(Role::CapProcRunner).and_then(Domain::enter).is_err())
         }),
@@ -137,6 +140,8 @@ fn command_filter() {
     };
     let at = libc::AT_FDCWD;
     assert_eq!(tries(&|| call!(libc::SYS_seccomp, 1, 8, 0)), EPERM, "a listener");
+    let own = std::process::id();
+    assert_eq!(tries(&|| call!(libc::SYS_kcmp, own, own, 1, 0, 0)), EPERM, "a comparison of processes");
     assert_eq!(tries(&|| call!(libc::SYS_seccomp, 1, 0, 0)), Ended::Errno(libc::EFAULT), "a plain filter");
     assert_eq!(tries(&|| call!(libc::SYS_chmod, path.as_ptr(), 0o600)), EPERM);
     assert_eq!(tries(&|| call!(libc::SYS_fchmodat, at, path.as_ptr(), 0o600)), EPERM);

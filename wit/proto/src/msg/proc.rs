@@ -244,7 +244,7 @@ pub struct CommandSetup {
 /// Bounds of every command of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct ProcBounds {
-    /// RLIMIT_DATA of each process, bytes.
+    /// What a command's tree may hold in memory, and RLIMIT_DATA of each of its processes, bytes.
     pub memory_bytes: u64,
     /// RLIMIT_FSIZE of each process, bytes.
     pub file_bytes: u64,

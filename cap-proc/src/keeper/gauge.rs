@@ -1,0 +1,151 @@
+//! Whether a command's tree stays within its memory, looked at every 100 ms (T-06).
+//!
+//! RLIMIT_DATA bounds one process's private memory and nothing else: not what many processes have together, not shared
+//! memory, not memory files. So the keeper adds up the tree. The first sum is cheap and too high: what each process has
+//! resident or swapped out (15 µs a process, however large), and what descriptors hold. Only where that is over the limit
+//! are shared pages divided among those who share them, which walks page tables (70 ms for 4 GiB); such looks are made
+//! rarer, so that looking never takes more than a fifth of a processor.
+//!
+//! Pages of files on disk do not count, mapped or not: the kernel takes them back by itself, and a git that maps its
+//! packs would be over any limit. There is no RLIMIT_AS: node, java and WebAssembly runtimes reserve a hundred times the
+//! address space that they use. What no sum of `/proc` shows is said in docs/threat-model.md.
+
+use super::footprint::Process;
+use super::held::Held;
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::signal::kill;
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+use std::cmp::Reverse;
+use std::time::{Duration, Instant};
+use warden_jail::same::same_memory;
+use warden_proto::Text;
+use warden_proto::msg::error::{CallError, ErrorCode};
+
+/// Between two looks.
+const LOOK_STEP: Duration = Duration::from_millis(100);
+/// A pause is at least so many times as long as the look before it.
+const PAUSE_FACTOR: u32 = 4;
+/// Every so manieth look is exact on a host that swaps: swapped shared memory is in no cheap number.
+const EXACT_EVERY: u32 = 10;
+/// Looks in a row at which a process hides what it holds.
+const HIDDEN_LOOKS_MAX: u32 = 3;
+/// Processes smaller than this part of the limit are not compared with each other.
+const SMALL_PART: u64 = 256;
+const MIB: u64 = 1024 * 1024;
+
+/// The measure of one command's tree.
+#[derive(Debug)]
+pub struct Gauge {
+    memory_bytes: u64,
+    may_hide: bool,
+    proc: Dir,
+    due: Instant,
+    looks: u32,
+    hidden: u32,
+}
+
+impl Gauge {
+    /// At most `memory_bytes` for the tree. `may_hide` where the command's own program cannot be read, so that the kernel
+    /// itself hides the process; then it is measured by what anybody can see of it.
+    pub fn new(memory_bytes: u64, may_hide: bool) -> nix::Result<Self> {
+        let proc = Dir::open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        Ok(Self { memory_bytes, may_hide, proc, due: Instant::now(), looks: 0, hidden: 0 })
+    }
+
+    /// How long until the next look.
+    pub fn next_look(&self) -> Duration {
+        self.due.saturating_duration_since(Instant::now())
+    }
+
+    /// Looks, if it is time. An error says which limit the tree is over.
+    pub fn look(&mut self) -> Result<(), CallError> {
+        let began = Instant::now();
+        if began < self.due {
+            return Ok(());
+        }
+        self.looks = self.looks.wrapping_add(1);
+        let answer = self.measure();
+        let now = Instant::now();
+        let pause = LOOK_STEP.max(now.saturating_duration_since(began).saturating_mul(PAUSE_FACTOR));
+        self.due = now.checked_add(pause).unwrap_or(now);
+        answer
+    }
+
+    fn measure(&mut self) -> Result<(), CallError> {
+        let mut processes = self.processes();
+        let mut held = Held::default();
+        processes.iter().for_each(|process| held.add(process));
+        self.hidden = if held.hidden.is_empty() || self.may_hide { 0 } else { self.hidden.saturating_add(1) };
+        if self.hidden >= HIDDEN_LOOKS_MAX {
+            return Err(over(
+                "a process of the command hides what it holds (it made itself undumpable, or runs a program that cannot be \
+                 read), so its memory cannot be counted; the command was ended",
+            ));
+        }
+        let most = processes.iter().map(|process| process.most_bytes).fold(held.memory_bytes(), u64::saturating_add);
+        let all = self.looks.is_multiple_of(EXACT_EVERY) && host_swaps();
+        if most <= self.memory_bytes && !all {
+            return Ok(());
+        }
+        processes.sort_by_key(|process| Reverse(process.most_bytes));
+        let bytes = self.share_bytes(&processes, &held, all);
+        if bytes <= self.memory_bytes {
+            return Ok(());
+        }
+        let (has, may) = (bytes.div_ceil(MIB), self.memory_bytes / MIB);
+        Err(over(&format!(
+            "the command and its processes held {has} MiB of memory together and may hold {may} MiB; they were ended"
+        )))
+    }
+
+    /// The tree: exactly those in the keeper's signal scope, itself left out.
+    fn processes(&mut self) -> Vec<Process> {
+        let own = Pid::this();
+        let numbers =
+            self.proc.iter().flatten().filter_map(|entry| entry.file_name().to_str().ok()?.parse::<i32>().ok());
+        let tree = numbers.map(Pid::from_raw).filter(|pid| *pid != own && kill(*pid, None).is_ok());
+        tree.filter_map(Process::look).collect()
+    }
+
+    /// What the tree has, each page once; from the largest process on, and no further than needed unless `all` are due.
+    fn share_bytes(&self, processes: &[Process], held: &Held, all: bool) -> u64 {
+        let files = held.files();
+        let mut total = held.memory_bytes();
+        let mut rest = processes.iter().map(|process| process.most_bytes).fold(0, u64::saturating_add);
+        let mut counted: Vec<Pid> = Vec::new();
+        for process in processes {
+            let most = total.saturating_add(rest);
+            if most <= self.memory_bytes && !all {
+                return most;
+            }
+            rest = rest.saturating_sub(process.most_bytes);
+            if process.most_bytes > self.memory_bytes / SMALL_PART {
+                if counted.iter().any(|other| same_memory(*other, process.shown_by) == Ok(true)) {
+                    continue;
+                }
+                counted.push(process.shown_by);
+            }
+            total = total.saturating_add(match process.share_bytes(&files) {
+                Ok(bytes) => bytes,
+                Err(Errno::EACCES | Errno::EPERM) => process.most_bytes,
+                // Gone.
+                Err(_) => 0,
+            });
+        }
+        total
+    }
+}
+
+/// Whether anything is swapped out on this host.
+fn host_swaps() -> bool {
+    let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return true };
+    let value = |name| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    value("SwapTotal:") != value("SwapFree:")
+}
+
+fn over(message: &str) -> CallError {
+    CallError { code: ErrorCode::Limit, message: Text::cut(message), rule: Text::cut("limits.memory") }
+}
