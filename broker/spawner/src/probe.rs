@@ -290,14 +290,15 @@ mod tests {
     /// The kernel nests at most 16 domains, so that a process in 16 has a host without Landlock's use around it.
     #[test]
     fn a_jail_that_the_kernel_refuses_is_not_reported_as_held() {
-        use warden_jail::landlock::{Domain, kernel_abi};
+        use warden_jail::landlock::{Domain, Refer, kernel_abi};
         if kernel_abi() < 6 {
             eprintln!("skipped: this kernel has no Landlock scopes");
             return;
         }
         assert_eq!(in_child(|_| try_role(Role::CapFs).is_ok()), Ok(Vec::new()), "the control: it can be had here");
         let nested = in_child(|page| {
-            let full = (0..16).all(|_| Domain::scope_only(Role::Worker).and_then(Domain::enter).is_ok());
+            let scope = || Domain::scope_only(Role::Worker, Refer::Denied).and_then(Domain::enter);
+            let full = (0..16).all(|_| scope().is_ok());
             let tried = try_role(Role::CapFs);
             page.say([format!("{tried:?}").as_str()].into_iter());
             full && tried.is_err()

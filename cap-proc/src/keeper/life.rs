@@ -10,14 +10,14 @@ use crate::runner::{Bench, end_everything, watch_children};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::prctl;
-use nix::sys::signal::kill;
 use nix::unistd::{AccessFlags, Pid, faccessat, getppid};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::exit;
 use warden_jail::Role;
 use warden_jail::descriptors::sweep_descriptors;
 use warden_jail::fork::{Forked, fork_single_threaded};
-use warden_jail::landlock::Domain;
+use warden_jail::landlock::{Domain, Refer};
+use warden_jail::witness::ScopeWitness;
 use warden_proto::msg::error::{CallError, ErrorCode};
 
 /// One command to start and to keep.
@@ -79,16 +79,14 @@ fn settle(bench: &Bench, stdio: &[Option<OwnedFd>; 3], control: &Lane, runner: P
     keep.extend([0, 1, 2, control.as_fd().as_raw_fd()]);
     // The runner's lane, the write end that says it lives, and the front's end of our own lane must not stay open here.
     sweep_descriptors(&keep).map_err(|e| failed("close the runner's descriptors", e))?;
-    // Both are tried before and after: EPERM alone could come from a parent of another user (T-07).
-    if getppid() != runner || kill(runner, None).is_err() {
+    let witness = ScopeWitness::prepare();
+    let Some(witness) = witness.filter(|_| getppid() == runner) else {
         return Err(failed("find its runner", Errno::ESRCH));
-    }
-    // The runner's own domain once more, for the scope that comes with it. One without files would not do: a layer that
-    // grants no `refer` takes renames from one directory to another away from everything nested in it.
-    let domain = Domain::build(Role::CapProcRunner, &bench.grants()).and_then(Domain::enter);
+    };
+    let domain = Domain::scope_only(Role::CapProcRunner, Refer::Kept).and_then(Domain::enter);
     let entered =
         domain.map_err(|e| CallError::new(ErrorCode::Unavailable, &format!("no command can be kept here: {e}")))?;
-    if entered.abi < 6 || kill(runner, None) != Err(Errno::EPERM) {
+    if entered.abi < 6 || !witness.in_force() {
         let message = "this kernel does not confine signals (Landlock ABI 6), so a command's processes could not be ended together";
         return Err(CallError::new(ErrorCode::Unavailable, message));
     }

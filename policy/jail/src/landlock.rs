@@ -37,6 +37,18 @@ pub enum GrantKind {
     Output,
 }
 
+/// What a domain without file rules does to renames and links from one directory to another. Landlock's right for them,
+/// `refer`, is the one that a layer takes away without naming it, from the process and from all that is nested in it,
+/// wherever another layer of the process rules files: they answer EXDEV.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refer {
+    /// They go on as without this layer, and as other layers say. Opens `/`, so it is not for who has lost the calls
+    /// that take a path.
+    Kept,
+    /// They are refused where any other layer, before this one or after it, rules files.
+    Denied,
+}
+
 /// The descriptors a domain is built from; `O_PATH` ones do.
 #[derive(Default, Debug)]
 pub struct Grants<'fd> {
@@ -170,27 +182,21 @@ impl Domain {
         Ok(domain)
     }
 
-    /// A domain with no file or port rule, only the role's scopes: the worker's own, which keeps
-    /// siblings apart, and the keeper's, outside of which its `kill(-1)` cannot reach.
-    pub fn scope_only(role: Role) -> Result<Domain, LandlockError> {
+    /// A domain with no file or port rule of its own, only the role's scopes and what `refer` says: the worker's own,
+    /// which keeps siblings apart, and the keeper's, outside of which its `kill(-1)` cannot reach.
+    pub fn scope_only(role: Role, refer: Refer) -> Result<Domain, LandlockError> {
         let rules = rules::role_rules(role);
         let entered = judge(role, &rules, kernel_abi())?;
         let mut domain = Domain { role, ruleset: None, entered, grants_files: false, grants_root: false };
         if domain.entered.abi >= 6 {
-            let failed = |source| LandlockError::Ruleset { role, source };
-            let ruleset = Ruleset::default()
-                .set_compatibility(CompatLevel::HardRequirement)
-                .scope(BitFlags::<Scope>::from_bits_truncate(rules.scopes))
-                .and_then(Ruleset::create)
-                .map_err(failed)?;
-            domain.ruleset = Some(ruleset);
+            domain.ruleset = Some(scopes_alone(role, rules.scopes, refer)?);
         }
         Ok(domain)
     }
 
     /// Enters the domain, for good, and proves it: what it must refuse is tried. Sets no_new_privs.
     ///
-    /// A scope-only domain is proved by [`crate::witness::scope_in_force`], where signals are allowed.
+    /// A scope-only domain is proved by [`crate::witness::ScopeWitness`], where signals are allowed.
     pub fn enter(self) -> Result<Entered, LandlockError> {
         let role = self.role;
         let Some(ruleset) = self.ruleset else {
@@ -240,6 +246,23 @@ fn handle_all(scopes: u64, abi: ABI) -> Result<RulesetCreated, RulesetError> {
         ruleset = ruleset.scope(BitFlags::<Scope>::from_bits_truncate(scopes))?;
     }
     ruleset.create()
+}
+
+/// A ruleset that scopes, and grants everywhere what it would otherwise take away.
+fn scopes_alone(role: Role, scopes: u64, refer: Refer) -> Result<RulesetCreated, LandlockError> {
+    let failed = |source| LandlockError::Ruleset { role, source };
+    let ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .scope(BitFlags::<Scope>::from_bits_truncate(scopes))
+        .map_err(failed)?;
+    match refer {
+        Refer::Denied => ruleset.create().map_err(failed),
+        Refer::Kept => {
+            let root = open_path(c"/").map_err(|source| LandlockError::OpenPath { role, path: c"/", source })?;
+            let ruleset = ruleset.handle_access(AccessFs::Refer).and_then(Ruleset::create).map_err(failed)?;
+            ruleset.add_rule(PathBeneath::new(root, AccessFs::Refer)).map_err(failed)
+        }
+    }
 }
 
 fn allow(

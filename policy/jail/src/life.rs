@@ -28,7 +28,7 @@
 //! ```
 
 use crate::descriptors::{self, DescriptorError};
-use crate::landlock::{Domain, Entered, Grants, LandlockError};
+use crate::landlock::{Domain, Entered, Grants, LandlockError, Refer};
 use crate::limits::{self, LimitError, Limits};
 use crate::notify::MetadataSupervised;
 use crate::process::{self, ProcessError};
@@ -195,7 +195,8 @@ pub fn lock_down_worker(scope: Entered) -> Result<Isolation, LifeError> {
 
 /// The worker's own signal scope, inside the template's jail (T-11).
 pub fn worker_scope() -> Result<Entered, LifeError> {
-    Ok(Domain::scope_only(Role::Worker)?.enter()?)
+    // It has no call that takes a path: nothing to keep, and no way to open what keeping takes.
+    Ok(Domain::scope_only(Role::Worker, Refer::Denied)?.enter()?)
 }
 
 /// A command's own jail over the runner's, just before exec: a domain nested in the keeper's, and the command's filter.

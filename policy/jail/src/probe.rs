@@ -47,8 +47,11 @@ fn landlock_files() -> bool {
 }
 
 fn landlock_scope() -> bool {
-    let domain = landlock::Domain::scope_only(crate::Role::CapProcRunner);
-    domain.and_then(landlock::Domain::enter).is_ok() && crate::witness::scope_in_force()
+    let Some(witness) = crate::witness::ScopeWitness::prepare() else {
+        return false;
+    };
+    let domain = landlock::Domain::scope_only(crate::Role::CapProcRunner, landlock::Refer::Kept);
+    domain.and_then(landlock::Domain::enter).is_ok() && witness.in_force()
 }
 
 fn seccomp_filter() -> bool {

@@ -55,26 +55,61 @@ impl Witness {
     }
 }
 
-/// Whether the calling process is in a signal scope that its parent is not in: a signal to the parent is
-/// refused though it exists and is of the same user. The keeper asks this before it dares `kill(-1)`
-/// (T-07): outside a scope that would end everything the user runs.
-pub fn scope_in_force() -> bool {
-    // SAFETY: getppid only returns a number.
-    let parent = unsafe { libc::getppid() };
-    if parent <= 1 {
-        return false;
-    }
-    // SAFETY: signal 0 to one process sends nothing, it only asks whether it would be allowed.
-    let answer = unsafe { libc::kill(parent, 0) };
-    answer != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM) && same_user(parent)
+/// Proves a signal scope by the parent: it can be signalled before, and is refused after, though it is still there and
+/// this process is still who it was.
+///
+/// A keeper asks this before it dares `kill(-1)` (T-07): outside a scope that would end everything the user runs. EPERM
+/// alone would also come from a parent of another user, and who the parent is cannot be asked later: a domain may hide it
+/// in `/proc`.
+#[derive(Debug)]
+pub struct ScopeWitness {
+    parent: i32,
+    identity: Identity,
 }
 
-/// EPERM would also come from a parent of another user; then nothing is proved.
-fn same_user(pid: i32) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    // SAFETY: getuid only returns a number.
-    let own = unsafe { libc::getuid() };
-    own == 0 || std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|entry| entry.uid() == own)
+impl ScopeWitness {
+    /// Before the scope is entered; `None` where the parent cannot be signalled anyway, so that nothing could be proved.
+    pub fn prepare() -> Option<ScopeWitness> {
+        let (parent, identity) = (parent(), Identity::own()?);
+        (parent > 0 && signal_none(parent) == Ok(())).then_some(ScopeWitness { parent, identity })
+    }
+
+    /// After it was entered. A parent that has ended meanwhile proves nothing: its number may be another's.
+    pub fn in_force(&self) -> bool {
+        let refused = signal_none(self.parent) == Err(Some(libc::EPERM));
+        refused && parent() == self.parent && Identity::own().as_ref() == Some(&self.identity)
+    }
+}
+
+/// What a signal to another process is allowed by.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    real: u32,
+    effective: u32,
+    may_signal_all: bool,
+}
+
+impl Identity {
+    fn own() -> Option<Identity> {
+        let may_signal_all = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_KILL).ok()?;
+        // SAFETY: getuid only returns a number.
+        let real = unsafe { libc::getuid() };
+        // SAFETY: geteuid only returns a number.
+        let effective = unsafe { libc::geteuid() };
+        Some(Identity { real, effective, may_signal_all })
+    }
+}
+
+fn parent() -> i32 {
+    // SAFETY: getppid only returns a number.
+    unsafe { libc::getppid() }
+}
+
+/// Whether a process may be signalled; sends nothing.
+fn signal_none(pid: i32) -> Result<(), Option<i32>> {
+    // SAFETY: signal 0 to one process only asks whether a signal would be allowed.
+    let answer = unsafe { libc::kill(pid, 0) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error().raw_os_error()) }
 }
 
 fn list_root() -> Option<i32> {

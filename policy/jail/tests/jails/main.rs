@@ -14,6 +14,7 @@ mod handlers;
 mod lives;
 mod memory;
 mod rules;
+mod scopes;
 mod set_id;
 mod supervised;
 mod workers;
@@ -22,7 +23,7 @@ type Test = (&'static str, fn());
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let groups: [&[Test]; 12] = [
+    let groups: [&[Test]; 13] = [
         allowlists::TESTS,
         commands::TESTS,
         descriptors::TESTS,
@@ -32,6 +33,7 @@ fn main() {
         lives::TESTS,
         memory::TESTS,
         rules::TESTS,
+        scopes::TESTS,
         set_id::TESTS,
         supervised::TESTS,
         workers::TESTS,

@@ -8,7 +8,7 @@ use crate::call;
 use crate::child::{Ended, attempt, ended, exit, reported};
 use crate::commands::{command, runner};
 use std::sync::atomic::AtomicU64;
-use warden_jail::landlock::Domain;
+use warden_jail::landlock::{Domain, Refer};
 use warden_jail::{Grants, Role, life, process};
 
 pub const TESTS: &[crate::Test] = &[
@@ -89,7 +89,7 @@ fn inside() {
 
 /// The runner's filter and domain, and a keeper's scope.
 fn keeper() -> bool {
-    runner() && reported(Domain::scope_only(Role::CapProcRunner).and_then(Domain::enter))
+    runner() && reported(Domain::scope_only(Role::CapProcRunner, Refer::Kept).and_then(Domain::enter))
 }
 
 /// By the domain alone: the command's filter is not there.
@@ -103,7 +103,7 @@ fn outward() {
             let child = unsafe { libc::fork() };
             if child == 0 {
                 let parent = nix::unistd::getppid().as_raw();
-                let scope = || Domain::scope_only(Role::CapProcRunner).and_then(Domain::enter);
+                let scope = || Domain::scope_only(Role::CapProcRunner, Refer::Kept).and_then(Domain::enter);
                 exit(if !nested || reported(scope()) { write_into(parent) } else { 255 });
             }
             match ended(child) {
