@@ -13,7 +13,11 @@ use warden_policy::{Access, Brain, Llm, Policy, Scope, Workspace, allowed_comman
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without --config the workspace is --workspace or the current directory, read-write, and the commands are those of \
---allow-proc; the model comes from `[llm]` of your policy, or from --replay.\n\nExample:\n  warden step --task 'Summarise the notes' --workspace ./notes --replay run.jsonl"
+--allow-proc; the model comes from `[llm]` of your policy, or from --replay.\n\nRules of files cannot be kept on commands yet, so a command \
+is refused where the task may write, unless you add --unchecked. Then it has the whole workspace: deny rules, `max_file` and `fs_written` do \
+not bind it, it can write .git/hooks and .git/config, which run later outside of any jail, and the result says `degraded`.\n\nExamples:\n  \
+warden step --task 'Summarise the notes' --workspace ./notes --replay run.jsonl\n  \
+warden step --task 'Run the tests' --workspace ./copy --allow-proc python3 --unchecked --replay run.jsonl"
 )]
 pub struct StepArgs {
     /// What is to be done, in words
@@ -34,6 +38,9 @@ pub struct StepArgs {
     /// Allow a command, with any arguments; repeatable
     #[arg(long, value_name = "CMD")]
     allow_proc: Vec<String>,
+    /// Let the commands of --allow-proc run where the rules of files cannot be kept on them: they get the workspace whole
+    #[arg(long, requires = "allow_proc")]
+    unchecked: bool,
     /// Number of the first step
     #[arg(long, value_name = "N", default_value_t = 0)]
     step: u32,
@@ -92,8 +99,8 @@ fn request(args: &StepArgs) -> Result<Policy, Failure> {
         for name in &args.allow_proc {
             let mut command =
                 allowed_command(name, &current).map_err(|why| Failure::usage(format!("--allow-proc {name}: {why}")))?;
-            // A person who names a command on the command line takes it as it is; the result says that it is degraded.
-            command.unchecked = true;
+            // T-10: to name a command is not to give up the rules of files; that is asked for by its own name.
+            command.unchecked = args.unchecked;
             commands.push(command);
         }
         request.commands = Some(commands);

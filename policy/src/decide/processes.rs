@@ -128,8 +128,10 @@ impl Effective {
         }
         if let Some(first) = reasons.into_iter().next() {
             let reason = format!(
-                "{}, which cannot be enforced on commands here; `unchecked = true` at `{}` would run it without",
-                first.reason, command.rule
+                "{}, which cannot be enforced on commands here; `unchecked = true` at `{}`{} would run it without",
+                first.reason,
+                command.rule,
+                if command.rule.starts_with("task:") { " (--unchecked on the command line)" } else { "" }
             );
             layers.push(LayerVerdict { layer: None, allowed: false, rule: first.rule, reason });
         }

@@ -74,6 +74,12 @@ fn combine_one(
             said.push((layer, here));
         }
     }
+    // A flag is a person's own word of this moment: it is answered, where two files are narrowed in silence.
+    let asks = command.unchecked && said.iter().all(|(layer, _)| *layer != own_layer);
+    if let Some((layer, above)) = said.iter().find(|(_, each)| asks && !each.unchecked) {
+        let ceiling = format!("{}.unchecked", command_rule(*layer, &above.name));
+        return Err(widens(ceiling, "it is not to run without the rules of files there".to_owned()));
+    }
     if said.is_empty() {
         said.push((own_layer, command));
     }

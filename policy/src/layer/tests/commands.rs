@@ -36,6 +36,25 @@ fn a_command_without_a_file_is_refused() {
     assert_eq!(effective.commands()[0].path, Path::new("/usr/bin/ls"));
 }
 
+/// T-10
+#[test]
+fn a_flag_that_asks_for_unchecked_is_refused_where_the_policy_does_not_say_so() {
+    let mut flags = Policy::empty("the command line", Scope::Request);
+    let mut ls = crate::seed_config::allowed_command("/usr/bin/ls", Path::new("/")).unwrap();
+    ls.unchecked = true;
+    flags.commands = Some(vec![ls]);
+    let user = |more: &str| policy(&format!("[[proc.command]]\nname = \"ls\"\npath = \"/usr/bin/ls\"\n{more}\n"));
+    let error = Effective::combine(None, Some(user("")), Some(flags.clone())).unwrap_err();
+    assert_eq!(
+        (error.request.as_str(), error.ceiling.as_str()),
+        ("task:proc.command.ls", "user:proc.command.ls.unchecked")
+    );
+    // Where the policy says so too, and where there is no policy but the flags.
+    let both = Effective::combine(None, Some(user("unchecked = true")), Some(flags.clone())).unwrap();
+    assert!(both.commands()[0].unchecked);
+    assert!(Effective::combine(None, None, Some(flags)).unwrap().commands()[0].unchecked);
+}
+
 #[test]
 fn the_door_is_needed_where_a_grant_would_say_too_much() {
     let with = |access: &str, more: &str| {
