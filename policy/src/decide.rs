@@ -4,6 +4,7 @@
 
 mod files;
 mod processes;
+mod requests;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::model::{Access, Layer};
 use crate::path::{InvalidArgument, TaskPath};
 
 pub use files::{FsOp, Intent};
+pub use requests::Answered;
 
 /// A path as a call gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,8 @@ fn step(place: &Place, script: &str, more: &[&str]) -> Ran {
     let lines: Vec<String> = [act, done].iter().map(|turn| json!({"content": turn.to_string()}).to_string()).collect();
     let replay = place.write("run.jsonl", &lines.join("\n"));
     let work = place.path("work");
-    let flags = ["step", "--task", "Run it.", "--workspace", work.to_str().unwrap(), "--replay", replay.to_str().unwrap()];
+    let flags =
+        ["step", "--task", "Run it.", "--workspace", work.to_str().unwrap(), "--replay", replay.to_str().unwrap()];
     place.json(&[&flags[..], more].concat())
 }
 
@@ -27,7 +28,8 @@ fn a_command_of_a_flag_runs_unchecked_only_where_that_is_asked_for() {
     place.folder_of_task("work/.git/hooks", 0o755);
     let plants = "echo evil > .git/hooks/pre-commit && echo planted";
     let refused = step(&place, plants, &["--allow-proc", "sh"]).outcome("unverified");
-    let error = failed(&actions(&refused)[0], "denied");
+    let all = actions(&refused);
+    let error = failed(&all[0], "denied");
     assert!(error["rule"].as_str().is_some_and(|rule| rule.contains("fs.workspace.workspace")), "{error}");
     assert!(error["message"].as_str().is_some_and(|text| text.contains("--unchecked")), "it says how: {error}");
     assert!(!place.path("work/.git/hooks/pre-commit").exists(), "nothing ran");

@@ -77,6 +77,38 @@ fn a_request_is_answered_with_what_the_policy_already_says() {
     assert_eq!(ok(&probe(&place, script)[0])["approved"], false);
 }
 
+/// T-10: what is approved is done when it is asked for, and what is not is denied.
+#[test]
+fn a_request_is_decided_on_its_scope_as_the_call_would_be() {
+    let place = Place::new();
+    place.folder_of_task("kept", 0o755);
+    let kept = "deny = [\"**/.env\"]\n[[fs.workspace]]\nlabel = \"kept\"\npath = \"kept\"\n";
+    place.work_policy(&format!("{kept}{COMMAND}[approval]\nask = [\"fs.remove-*\"]\n"));
+    place.put("work/a", "a");
+    place.put("work/.env", "a");
+    let calls = [
+        ("fs.read_file", "work:a", json!({"path": "work:a"}), true),
+        ("fs.read_file", "work:.env", json!({"path": "work:.env"}), false),
+        ("fs.write_file", "kept:a", json!({"path": "kept:a", "contents": "x"}), false),
+        ("fs.write_file", "work:b", json!({"path": "work:b", "contents": "x"}), true),
+        ("fs.remove_file", "work:a", json!({"path": "work:a"}), false),
+        ("fs.read_file", "nowhere:a", json!({"path": "nowhere:a"}), false),
+        ("proc.spawn", "true", json!({"command": "true", "args": ["--version"]}), true),
+        ("proc.spawn", "false", json!({"command": "false", "args": []}), false),
+    ];
+    for (capability, scope, input, approved) in calls {
+        let ask = json!({"capability": capability, "scope": scope, "justification": "I want it"});
+        let actions = Task::runbook(&[("policy.request_capability", ask), (capability, input)]).actions(&place);
+        let answer = succeeded(&actions[0]);
+        assert_eq!(
+            (&answer["approved"], actions[1]["success"].as_bool()),
+            (&json!(approved), Some(approved)),
+            "{actions:?}"
+        );
+        assert!(answer["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{answer}");
+    }
+}
+
 /// T-06, T-14: a guest's lines stand in the log as data, and a flood of them is refused.
 #[test]
 fn events_of_a_guest_are_recorded_escaped_and_bounded() {

@@ -5,6 +5,7 @@
 //! table says whether it may, the policy decides, the ledger reserves, the log is written, the helper acts: in this order
 //! for every call.
 
+mod absent;
 mod act;
 mod file_grants;
 mod files;

@@ -5,8 +5,7 @@ use super::monitor::Row;
 use super::{Answer, Task, failed};
 use crate::audit::Value;
 use tokio::time::Instant;
-use warden_policy::Access;
-use warden_policy::LimitKey;
+use warden_policy::{Access, Answered, LimitKey};
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::policy::{BudgetKind, CommandRule, PolicyCall, PolicyReply, WorkspaceRule};
 use warden_proto::msg::worker::{Origin, WorkerReply};
@@ -90,7 +89,9 @@ impl Task {
                 claimed.map_err(|spent| limit_error(&spent, policy.limits().rule(key)))?;
                 Ok(PolicyReply::Budget { budget: self.ledger.snapshot(*kind) })
             }
-            PolicyCall::RequestCapability { capability, .. } => Ok(self.request(capability.as_str())),
+            PolicyCall::RequestCapability { capability, scope, .. } => {
+                self.request(capability.as_str(), scope.as_ref().map(|scope| scope.as_str()))
+            }
             PolicyCall::LogEvent { .. } => {
                 if self.report.calls.get("policy").is_some_and(|calls| *calls > EVENTS_MAX) {
                     let message = format!("a task may call policy.* {EVENTS_MAX} times before its events are refused");
@@ -124,47 +125,23 @@ impl Task {
         }
     }
 
-    /// A request never widens anything by itself: it is answered with what the policy already says (T-10).
-    fn request(&self, capability: &str) -> PolicyReply {
-        let policy = &self.spec.policy;
-        let name = warden_policy::canonical_capability(capability);
-        let approved = match name.split_once('.').map_or(name.as_str(), |(family, _)| family) {
-            "fs" => !policy.workspaces().is_empty(),
-            "proc" => !policy.commands().is_empty(),
-            "llm" => policy.llm().is_some(),
-            "policy" => true,
-            _ => false,
+    /// A request never widens anything by itself: it is answered with what the policy already says of such a call (T-10).
+    fn request(&self, capability: &str, scope: Option<&str>) -> Result<PolicyReply, CallError> {
+        let answered = self.spec.policy.answer_request(capability, scope.filter(|scope| !scope.is_empty()));
+        let (approved, reason) = match answered
+            .map_err(|e| CallError::new(ErrorCode::InvalidArgument, &e.to_string()))?
+        {
+            Answered::Granted { network, .. } if !network.is_empty() => {
+                (false, "the command is to have a network, which this version of warden gives to none".to_owned())
+            }
+            Answered::Granted { rule, .. } => (true, format!("the policy already allows it, by {rule}")),
+            Answered::Refused { rule, reason } => {
+                (false, format!("{reason} ({rule}); a person would have to change the policy"))
+            }
+            Answered::Asks { rule } => {
+                (false, format!("it needs a person's approval ({rule}), and this version of warden cannot ask for one"))
+            }
         };
-        let reason = match approved {
-            true => "the policy already allows this capability, within its rules",
-            false => "the policy does not allow it; a person would have to change the policy",
-        };
-        PolicyReply::Granted { approved, reason: Some(Text::cut(reason)) }
-    }
-
-    /// A capability that exists by name and is not there.
-    pub(super) fn absent(&mut self, origin: Origin, capability: &str) -> Answer {
-        let name = warden_policy::canonical_capability(capability);
-        let known = warden_policy::CAPABILITIES.iter().find(|known| **known == name);
-        let error = match known {
-            Some(known) => CallError::new(
-                ErrorCode::Unavailable,
-                &format!("{known} is not available: this version of warden has no helper for it"),
-            ),
-            None => CallError::new(ErrorCode::InvalidArgument, "there is no such capability"),
-        };
-        let row = Row {
-            capability: known.copied().unwrap_or("unknown"),
-            op: "absent",
-            states: &[],
-            cost: None,
-            recording: super::monitor::Recording::Single,
-        };
-        self.refuse(row, row.capability, capability, Value::Text(capability), &error)?;
-        if origin == Origin::Action {
-            self.progress.action(row.capability, "", Some(&error));
-            self.report.action(row.capability, &Err(error.clone()));
-        }
-        Ok(failed(error))
+        Ok(PolicyReply::Granted { approved, reason: Some(Text::cut(&reason)) })
     }
 }

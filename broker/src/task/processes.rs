@@ -1,5 +1,6 @@
 //! Calls on commands: decided here, run by cap-proc.
 
+use super::absent;
 use super::act::{Act, limit_error, outcome_of};
 use super::handles::Process;
 use super::monitor::Row;
@@ -32,6 +33,13 @@ struct Shown {
     detail: &'static str,
     stdin: Vec<u8>,
     env: Vec<String>,
+}
+
+impl Shown {
+    /// Every text that the command would be given.
+    fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        self.args.iter().chain(&self.env).map(String::as_bytes).chain([self.stdin.as_slice()])
+    }
 }
 
 /// A command that may be started.
@@ -157,7 +165,7 @@ impl Task {
             ("stdin", Value::Bytes(&shown.stdin)),
         ];
         let input = Value::Fields(&fields);
-        let prepared = match self.prepare(row, call) {
+        let prepared = match absent::secrets(shown.texts()).and_then(|()| self.prepare(row, call)) {
             Ok(prepared) => prepared,
             Err(error) => {
                 self.refuse(row, row.capability, &target, input, &error)?;
@@ -314,6 +322,9 @@ impl Task {
                 self.check_approval(&capability, grant.approval.as_deref())?;
                 let rule = grant.rules.last().cloned().unwrap_or_default();
                 match grant.scope {
+                    GrantScope::Proc(scope) if !scope.network.is_empty() => {
+                        Err(absent::network(&self.spec.policy, &scope))
+                    }
                     GrantScope::Proc(scope) => Ok((scope, rule)),
                     _ => Err(CallError::new(ErrorCode::Internal, "the policy granted something else than a command")),
                 }

@@ -75,7 +75,7 @@ impl FsOp {
     }
 
     /// What the operation does to its first path; a rename takes that one away and creates the second.
-    fn intent(self, given: Intent) -> Intent {
+    pub(super) fn intent(self, given: Intent) -> Intent {
         match self {
             FsOp::ReadFile | FsOp::ListDir | FsOp::Metadata | FsOp::OpenDir => Intent::READ,
             FsOp::WriteFile => Intent::WRITE,

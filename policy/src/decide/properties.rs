@@ -29,6 +29,10 @@ fn policy(scope: Scope) -> impl Strategy<Value = Policy> {
         move |(workspaces, count)| {
             let mut policy = Policy::empty("made up", scope);
             policy.workspaces = workspaces.map(|(a, b, c)| [a, b, c].into_iter().take(count).collect());
+            // A request has no word on what runs later outside: the policies above it have.
+            for workspace in policy.workspaces.iter_mut().flatten().filter(|_| scope == Scope::Request) {
+                workspace.allow_run_later = true;
+            }
             policy
         },
     )

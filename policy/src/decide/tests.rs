@@ -207,3 +207,4 @@ fn an_explanation_has_every_layer() {
 }
 
 mod commands;
+mod requests;

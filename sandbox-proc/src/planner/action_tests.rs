@@ -30,6 +30,25 @@ fn files_with_their_defaults() {
     }
 }
 
+/// T-08: it would be written, typed or sent in place of the secret, and nobody told.
+#[test]
+fn a_secret_that_is_named_anywhere_in_an_input_is_unavailable() {
+    for (capability, input) in [
+        ("fs.write_file", r#"{"path":"a","contents":"key={{secret:demo.key}}"}"#),
+        ("fs.write_file", r#"{"path":"a","contents":"\u007b{secret:demo.key}}"}"#),
+        ("fs.read_file", r#"{"path":"{{secret:demo.key}}"}"#),
+        ("proc.spawn", r#"{"command":"a","args":["x","{{secret:demo.key}}"]}"#),
+        ("proc.spawn", r#"{"command":"a","args":[],"env":[{"key":"K","value":"{{secret:demo.key}}"}]}"#),
+        ("proc.write_stdin", r#"{"process":"a","data":"{{secret:demo.key}}"}"#),
+        ("policy.log_event", r#"{"event_type":"a","payload":{"{{secret:demo.key}}":1}}"#),
+    ] {
+        let error = parse(capability, input).unwrap_err();
+        assert_eq!(error.code, ErrorCode::Unavailable, "{input}");
+        assert!(error.message.contains("`demo.key`"), "{error}");
+    }
+    parse("fs.write_file", r#"{"path":"a","contents":"{{secret}} {{other:demo.key}}"}"#).unwrap();
+}
+
 #[test]
 fn mistakes_are_named() {
     assert!(refused("fs.read_file", "{}").contains("`path` of fs.read_file is missing"));

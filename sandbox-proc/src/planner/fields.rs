@@ -4,8 +4,8 @@
 #![forbid(unsafe_code)]
 
 use serde_json::{Map, Value};
-use warden_proto::Text;
 use warden_proto::msg::error::{CallError, ErrorCode};
+use warden_proto::{Text, secret_name};
 
 /// Most bytes of one action's input.
 const INPUT_MAX_BYTES: usize = 4 << 20;
@@ -30,7 +30,10 @@ impl Fields {
         }
         let value =
             serde_json::from_str(input).map_err(|e| mistake(&format!("the input of {capability} is no JSON: {e}")))?;
-        Self::of(capability, value)
+        match named_secret(&value) {
+            Some(name) => Err(unresolved(capability, name)),
+            None => Self::of(capability, value),
+        }
     }
 
     /// An object inside another.
@@ -145,6 +148,26 @@ impl Fields {
             Some(name) => Err(mistake(&format!("{} has no field `{name}`", self.what))),
         }
     }
+}
+
+/// The first secret that a text of `value` names, escapes of the JSON undone.
+fn named_secret(value: &Value) -> Option<&str> {
+    match value {
+        Value::String(text) => secret_name::find(text.as_bytes()),
+        Value::Array(items) => items.iter().find_map(named_secret),
+        Value::Object(fields) => {
+            fields.iter().find_map(|(key, value)| secret_name::find(key.as_bytes()).or_else(|| named_secret(value)))
+        }
+        _ => None,
+    }
+}
+
+/// T-08: a secret's name is not passed on as if it were text.
+fn unresolved(capability: &str, name: &str) -> CallError {
+    let message = format!(
+        "the input of {capability} names the secret `{name}`, and this version of warden resolves no secrets; nothing was done"
+    );
+    CallError::new(ErrorCode::Unavailable, &message)
 }
 
 /// `text` if it fits.

@@ -30,6 +30,7 @@ pub mod limits;
 pub mod link_a;
 pub mod msg;
 pub mod render;
+pub mod secret_name;
 pub mod socket;
 pub mod sys;
 

@@ -82,7 +82,10 @@ fn doubts(policy: &Effective, warnings: &mut Vec<String>) {
             (false, None) => {}
         }
         if !command.network.is_empty() {
-            warnings.push(format!("{}: network: this version gives a command no network", command.rule));
+            warnings.push(format!(
+                "{}: network: this version gives a command none, so it is refused where it would be started",
+                command.rule
+            ));
         }
         if policy.argv_shapes(index).is_empty() {
             warnings.push(format!("{}: no `args`, so it may be run without arguments only", command.rule));
