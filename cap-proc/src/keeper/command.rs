@@ -28,7 +28,8 @@ use warden_proto::msg::error::{CallError, ErrorCode};
 
 /// RLIMIT_NOFILE of a command.
 const OPEN_FILES: u64 = 4096;
-/// RLIMIT_NPROC of a command, which counts threads of the whole uid: the one bound on threads, and nothing for uid 0.
+/// RLIMIT_NPROC of a command, which counts threads of the whole uid: nothing for uid 0, whose threads the
+/// gauge counts.
 const USER_THREADS: u64 = 4096;
 /// Where a command looks for programs unless its rule says otherwise.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";

@@ -177,6 +177,33 @@ fn threads_take_no_place() {
 }
 
 #[test]
+fn a_tree_has_so_many_threads_and_no_more() {
+    let threads = |mark: &str, count: u32| {
+        format!(
+            "import os, threading, time\nthreading.stack_size(65536)\nstop = threading.Event()\nos.fork()\n\
+            [threading.Thread(target=stop.wait, daemon=True).start() for n in range({count} // 2)]\n\
+            time.sleep(3); print('done', flush=True); os._exit(0) # {mark}"
+        )
+    };
+    for as_nobody in [false, true] {
+        let mut helper = Helper::with(Options { as_nobody, ..Options::default() });
+        let mark = marker();
+        let ran = helper.run(command(PYTHON, &["-c", &threads(&mark, 200)])).unwrap();
+        assert_eq!((ran.exit.code, ran.stdout.lines().last()), (Some(0), Some("done")), "{ran:?}");
+        let ran = helper.run(command(PYTHON, &["-c", &threads(&mark, 5_000)]));
+        gone_within_a_second(&mark);
+        if as_nobody {
+            // The kernel refuses them before the keeper has to look.
+            let failed = ran.unwrap();
+            assert!(failed.stderr.contains("can't start new thread"), "{failed:?}");
+        } else {
+            let error = ran.expect_err("ended over its limit");
+            assert_eq!((error.code, error.rule.as_str()), (ErrorCode::Limit, "limits.processes"), "{error:?}");
+        }
+    }
+}
+
+#[test]
 fn memory_and_files_have_bounds() {
     let bounds = ProcBounds { memory_bytes: 128 << 20, file_bytes: 1 << 20, ..Options::default().bounds };
     let mut helper = Helper::with(Options { bounds, ..Options::default() });
