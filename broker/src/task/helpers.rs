@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 use tokio::time::Instant;
 use warden_policy::{Access, ArgvShape, RuleKind};
-use warden_proto::limits::CANCEL_GRACE;
+use warden_proto::limits::{CANCEL_GRACE, CLEANUP_DEADLINE};
 use warden_proto::link_a::Inherit;
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::{self, FsSetup, PathRuleSetup, WorkspaceSetup};
@@ -34,6 +34,8 @@ pub(crate) struct Helper {
 pub(crate) struct Helpers {
     running: Vec<(Role, Helper)>,
     starts: Vec<(Role, u32)>,
+    /// Companions of helpers that are gone, which end by themselves.
+    leaving: Vec<crate::runtime::Child>,
 }
 
 impl Helpers {
@@ -55,6 +57,8 @@ impl Helpers {
     pub async fn remove(&mut self, role: Role) -> Option<ChildExit> {
         let at = self.running.iter().position(|(r, _)| *r == role)?;
         let (_, mut helper) = self.running.swap_remove(at);
+        // The runner ends with the front's socket; killed, it would leave what it has to remove (T-12).
+        self.leaving.extend(helper.companion.take());
         // One that has ended by itself is asked how before it is killed.
         let own = tokio::time::timeout(Duration::from_millis(50), helper.jailed.child.exited()).await;
         if let Ok(exit) = own {
@@ -74,10 +78,12 @@ impl Helpers {
         for (_, mut helper) in self.running.drain(..) {
             let _ = tokio::time::timeout_at(deadline, helper.jailed.child.exited()).await;
             helper.jailed.child.kill();
-            if let Some(mut companion) = helper.companion {
-                // The runner ends with the front's socket; its keepers kill their commands first, and clean up.
-                let _ = tokio::time::timeout_at(deadline, companion.exited()).await;
-            }
+            self.leaving.extend(helper.companion);
+        }
+        // The runner ends with the front's socket. Its commands end at once; what they made takes longer to remove.
+        let deadline = Instant::now() + CLEANUP_DEADLINE;
+        for mut companion in self.leaving.drain(..) {
+            let _ = tokio::time::timeout_at(deadline, companion.exited()).await;
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Whether a command's tree stays within its memory, looked at every 100 ms (T-06).
+//! Whether a command's tree stays within its memory, and its private directory within its size, looked at every 100 ms
+//! (T-06).
 //!
 //! RLIMIT_DATA bounds one process's private memory and nothing else: not what many processes have together, not shared
 //! memory, not memory files. So the keeper adds up the tree. The first sum is cheap and too high: what each process has
@@ -8,10 +9,14 @@
 //!
 //! Pages of files on disk do not count, mapped or not: the kernel takes them back by itself, and a git that maps its
 //! packs would be over any limit. There is no RLIMIT_AS: node, java and WebAssembly runtimes reserve a hundred times the
-//! address space that they use. What no sum of `/proc` shows is said in docs/threat-model.md.
+//! address space that they use. A private directory may hold what the task may write at all; where it lies in memory it
+//! counts there too. What no sum of `/proc` shows is said in docs/threat-model.md.
 
-use super::footprint::Process;
+use super::contents::Contents;
+use super::footprint::{FileId, Process};
 use super::held::Held;
+use super::private::PrivateDirectory;
+use crate::orders::failed;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -19,10 +24,14 @@ use nix::sys::signal::kill;
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use warden_jail::same::same_memory;
 use warden_proto::Text;
 use warden_proto::msg::error::{CallError, ErrorCode};
+use warden_proto::msg::proc::ProcBounds;
 
 /// Between two looks.
 const LOOK_STEP: Duration = Duration::from_millis(100);
@@ -42,6 +51,8 @@ const MIB: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub struct Gauge {
     memory_bytes: u64,
+    private_bytes: u64,
+    private: Option<(OwnedFd, OsString)>,
     may_hide: bool,
     proc: Dir,
     due: Instant,
@@ -50,11 +61,21 @@ pub struct Gauge {
 }
 
 impl Gauge {
-    /// At most `memory_bytes` for the tree. `may_hide` where the command's own program cannot be read, so that the kernel
-    /// itself hides the process; then it is measured by what anybody can see of it.
-    pub fn new(memory_bytes: u64, may_hide: bool) -> nix::Result<Self> {
-        let proc = Dir::open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-        Ok(Self { memory_bytes, may_hide, proc, due: Instant::now(), looks: 0, hidden: 0 })
+    /// For a tree of these bounds. `may_hide` where the command's own program cannot be read, so that the kernel itself hides
+    /// the process; then it is measured by what anybody can see of it.
+    pub fn new(bounds: &ProcBounds, private: Option<&PrivateDirectory>, may_hide: bool) -> std::io::Result<Self> {
+        let private =
+            private.map(|private| Ok::<_, std::io::Error>((private.directory.try_clone()?, private.path.clone())));
+        Ok(Self {
+            memory_bytes: bounds.memory_bytes,
+            private_bytes: bounds.file_bytes,
+            private: private.transpose()?,
+            may_hide,
+            proc: Dir::open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?,
+            due: Instant::now(),
+            looks: 0,
+            hidden: 0,
+        })
     }
 
     /// How long until the next look.
@@ -79,29 +100,57 @@ impl Gauge {
     fn measure(&mut self) -> Result<(), CallError> {
         let mut processes = self.processes();
         check_threads(&processes)?;
-        let mut held = Held::default();
+        let mut held = Held::new(self.private.as_ref().map(|(_, path)| path.as_os_str()));
         processes.iter().for_each(|process| held.add(process));
-        self.hidden = if held.hidden.is_empty() || self.may_hide { 0 } else { self.hidden.saturating_add(1) };
-        if self.hidden >= HIDDEN_LOOKS_MAX {
-            return Err(over(
-                "a process of the command hides what it holds (it made itself undumpable, or runs a program that cannot be \
-                 read), so its memory cannot be counted; the command was ended",
-            ));
-        }
-        let most = processes.iter().map(|process| process.most_bytes).fold(held.memory_bytes(), u64::saturating_add);
+        self.check_hidden(&held)?;
+        let contents = self.contents(&held)?;
+        let in_files = if contents.in_memory { contents.bytes } else { 0 };
+        let fixed = held.memory_bytes().saturating_add(in_files);
+        let most = processes.iter().map(|process| process.most_bytes).fold(fixed, u64::saturating_add);
         let all = self.looks.is_multiple_of(EXACT_EVERY) && host_swaps();
         if most <= self.memory_bytes && !all {
             return Ok(());
         }
         processes.sort_by_key(|process| Reverse(process.most_bytes));
-        let bytes = self.share_bytes(&processes, &held, all);
+        let files = held.files().chain(contents.files).collect();
+        let bytes = self.share_bytes(&processes, fixed, &files, all);
         if bytes <= self.memory_bytes {
             return Ok(());
         }
         let (has, may) = (bytes.div_ceil(MIB), self.memory_bytes / MIB);
-        Err(over(&format!(
+        let message = format!(
             "the command and its processes held {has} MiB of memory together and may hold {may} MiB; they were ended"
-        )))
+        );
+        Err(over("limits.memory", &message))
+    }
+
+    fn check_hidden(&mut self, held: &Held) -> Result<(), CallError> {
+        self.hidden = if held.hidden.is_empty() || self.may_hide { 0 } else { self.hidden.saturating_add(1) };
+        if self.hidden < HIDDEN_LOOKS_MAX {
+            return Ok(());
+        }
+        let message = "a process of the command hides what it holds (it made itself undumpable, or runs a program that cannot \
+                       be read), so its memory cannot be counted; the command was ended";
+        Err(over("limits.memory", message))
+    }
+
+    /// What lies in the private directory, and what lay there and is still open.
+    fn contents(&self, held: &Held) -> Result<Contents, CallError> {
+        let Some((directory, _)) = &self.private else { return Ok(Contents::default()) };
+        let counted = Contents::count(directory.as_fd(), self.private_bytes);
+        // Without a count there is no bound: a keeper that cannot count ends its command.
+        let mut contents = counted.map_err(|e| failed("count its private files", e))?;
+        contents.bytes = contents.bytes.saturating_add(held.nameless_bytes());
+        if !contents.too_many && contents.bytes <= self.private_bytes {
+            return Ok(contents);
+        }
+        let message = format!(
+            "the command's private directory (HOME, TMPDIR) held more than the {} KiB that it may, where each name counts as \
+             1 KiB at least, or lay too deep ({} names were counted); the command was ended",
+            self.private_bytes / 1024,
+            contents.names
+        );
+        Err(over("limits.fs_written", &message))
     }
 
     /// The tree: exactly those in the keeper's signal scope, itself left out.
@@ -114,9 +163,9 @@ impl Gauge {
     }
 
     /// What the tree has, each page once; from the largest process on, and no further than needed unless `all` are due.
-    fn share_bytes(&self, processes: &[Process], held: &Held, all: bool) -> u64 {
-        let files = held.files();
-        let mut total = held.memory_bytes();
+    /// `fixed` is what is held besides mappings, in `files` among others.
+    fn share_bytes(&self, processes: &[Process], fixed: u64, files: &BTreeSet<FileId>, all: bool) -> u64 {
+        let mut total = fixed;
         let mut rest = processes.iter().map(|process| process.most_bytes).fold(0, u64::saturating_add);
         let mut counted: Vec<Pid> = Vec::new();
         for process in processes {
@@ -131,7 +180,7 @@ impl Gauge {
                 }
                 counted.push(process.shown_by);
             }
-            total = total.saturating_add(match process.share_bytes(&files) {
+            total = total.saturating_add(match process.share_bytes(files) {
                 Ok(bytes) => bytes,
                 Err(Errno::EACCES | Errno::EPERM) => process.most_bytes,
                 // Gone.
@@ -152,7 +201,7 @@ fn check_threads(processes: &[Process]) -> Result<(), CallError> {
     let message = format!(
         "the command and its processes had {threads} threads together and may have {THREADS_MAX}; they were ended"
     );
-    Err(CallError { code: ErrorCode::Limit, message: Text::cut(&message), rule: Text::cut("limits.processes") })
+    Err(over("limits.processes", &message))
 }
 
 /// Whether anything is swapped out on this host.
@@ -162,6 +211,6 @@ fn host_swaps() -> bool {
     value("SwapTotal:") != value("SwapFree:")
 }
 
-fn over(message: &str) -> CallError {
-    CallError { code: ErrorCode::Limit, message: Text::cut(message), rule: Text::cut("limits.memory") }
+fn over(limit: &str, message: &str) -> CallError {
+    CallError { code: ErrorCode::Limit, message: Text::cut(message), rule: Text::cut(limit) }
 }

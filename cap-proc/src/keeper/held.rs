@@ -1,4 +1,4 @@
-//! What a command's tree holds by its descriptors, mapped or not: memory files, sockets, pipes.
+//! What a command's tree holds by its descriptors, mapped or not: memory files, files without a name, sockets, pipes.
 //!
 //! Read by the keeper from `/proc/PID/fd`. A link's text is partly the program's own choice, so it only says what is worth
 //! a look; what counts is what the kernel says of the file itself. Each thing counts once, whoever holds it (T-06).
@@ -26,6 +26,10 @@ const BLOCK_BYTES: u64 = 512;
 pub struct Held {
     /// Memory files, by their size in memory.
     memory: BTreeMap<FileId, u64>,
+    /// Files that had their names in the private directory, by their size on its device.
+    nameless: BTreeMap<FileId, u64>,
+    /// How such a name begins.
+    private: Option<Vec<u8>>,
     sockets: BTreeSet<u64>,
     pipes: BTreeSet<u64>,
     /// Processes whose descriptors may not be seen: who makes itself undumpable, or runs an unreadable program.
@@ -33,6 +37,11 @@ pub struct Held {
 }
 
 impl Held {
+    /// Nothing yet; `private` is the path of the private directory.
+    pub fn new(private: Option<&OsStr>) -> Self {
+        Self { private: private.map(|path| [path.as_bytes(), b"/"].concat()), ..Self::default() }
+    }
+
     /// Adds what a process holds, by the tables of all its threads.
     pub fn add(&mut self, process: &Process) {
         match self.add_table(process.pid, process.shown_by) {
@@ -68,20 +77,26 @@ impl Held {
                 self.sockets.insert(number);
             } else if let Some(number) = numbered(&link, b"pipe:[") {
                 self.pipes.insert(number);
-            } else if link.as_bytes().starts_with(b"/memfd:")
-                && let Ok(status) = fstatat(&table, entry.file_name(), AtFlags::empty())
-                && status.st_nlink == 0
-            {
-                let blocks = u64::try_from(status.st_blocks).unwrap_or(0);
-                self.memory.insert((status.st_dev, status.st_ino), blocks.saturating_mul(BLOCK_BYTES));
+            } else if link.as_bytes().ends_with(b" (deleted)") {
+                let in_private = self.private.as_ref().is_some_and(|path| link.as_bytes().starts_with(path));
+                let files = match link.as_bytes().starts_with(b"/memfd:") {
+                    true => &mut self.memory,
+                    false if in_private => &mut self.nameless,
+                    false => continue,
+                };
+                let Ok(status) = fstatat(&table, entry.file_name(), AtFlags::empty()) else { continue };
+                if status.st_nlink == 0 {
+                    let blocks = u64::try_from(status.st_blocks).unwrap_or(0);
+                    files.insert((status.st_dev, status.st_ino), blocks.saturating_mul(BLOCK_BYTES));
+                }
             }
         }
         Ok(())
     }
 
     /// The files that are counted here, for whom maps them too.
-    pub fn files(&self) -> BTreeSet<FileId> {
-        self.memory.keys().copied().collect()
+    pub fn files(&self) -> impl Iterator<Item = FileId> {
+        self.memory.keys().copied()
     }
 
     /// Bytes of memory that are held.
@@ -90,6 +105,11 @@ impl Held {
         let sockets = count(&self.sockets).saturating_mul(SOCKET_BYTES);
         let pipes = count(&self.pipes).saturating_mul(PIPE_BYTES);
         self.memory.values().copied().fold(sockets.saturating_add(pipes), u64::saturating_add)
+    }
+
+    /// Bytes on the private directory's device that no name leads to any more.
+    pub fn nameless_bytes(&self) -> u64 {
+        self.nameless.values().copied().fold(0, u64::saturating_add)
     }
 }
 
@@ -104,30 +124,30 @@ mod tests {
     use super::*;
     use nix::sys::memfd::{MFdFlags, memfd_create};
     use std::io::Write;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
-    fn a_memory_file_counts_once_and_a_named_file_not() {
-        let own = || Process::look(Pid::this()).unwrap();
-        let mut before = Held::default();
-        before.add(&own());
-        let mut file = std::fs::File::from(memfd_create("a b (deleted)", MFdFlags::MFD_CLOEXEC).unwrap());
-        file.write_all(&[1; 3 << 20]).unwrap();
-        let again = file.try_clone().unwrap();
-        let named = tempfile::NamedTempFile::new().unwrap();
-        named.as_file().write_all_at(&[1; 1 << 20], 0).unwrap();
-        let mut after = Held::default();
-        after.add(&own());
-        let id = |file: &std::fs::File| {
-            let facts = file.metadata().unwrap();
-            (facts.dev(), facts.ino())
+    fn memory_files_and_files_without_a_name_count_once_and_named_ones_not() {
+        let place = tempfile::tempdir().unwrap();
+        let look = || {
+            let mut held = Held::new(Some(place.path().as_os_str()));
+            held.add(&Process::look(Pid::this()).unwrap());
+            held
         };
-        assert_eq!(after.memory.get(&id(&file)), Some(&(3 << 20)));
-        assert!(!after.memory.contains_key(&id(named.as_file())) && after.hidden.is_empty());
-        assert!(after.memory_bytes() >= before.memory_bytes().saturating_add(3 << 20));
-        drop(again);
+        let mut memory = std::fs::File::from(memfd_create("a b (deleted)", MFdFlags::MFD_CLOEXEC).unwrap());
+        memory.write_all(&[1; 3 << 20]).unwrap();
+        let _again = memory.try_clone().unwrap();
+        let path = place.path().join("file");
+        std::fs::write(&path, vec![1; 1 << 20]).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        let facts = memory.metadata().unwrap();
+        let named = look();
+        assert_eq!(named.memory.get(&(facts.dev(), facts.ino())), Some(&(3 << 20)));
+        assert_eq!((named.nameless_bytes(), named.hidden.len()), (0, 0));
+        std::fs::remove_file(&path).unwrap();
+        assert!(look().nameless_bytes() >= 1 << 20);
+        drop(file);
     }
-
-    use std::os::unix::fs::{FileExt, MetadataExt};
 
     #[test]
     fn only_the_kernels_own_words_are_numbers() {

@@ -103,8 +103,8 @@ fn start(
     let signals = watch_children().map_err(|e| failed("watch its children", e))?;
     let (birth, theirs) = Lane::pair().map_err(|e| failed("make a socket", e))?;
     let keeper = Pid::this();
-    let gauge = Gauge::new(bench.setup.bounds.memory_bytes, unreadable(bench, launch));
-    let gauge = gauge.map_err(|e| failed("open /proc to count its memory", e))?;
+    let gauge = Gauge::new(&bench.setup.bounds, private, unreadable(bench, launch));
+    let gauge = gauge.map_err(|e| failed("prepare to count its memory", e))?;
     match fork_single_threaded().map_err(|e| failed("fork", e))? {
         Forked::Parent { child } => Watch::new(child, signals, Lane::new(birth), launch.processes_max, gauge),
         Forked::Child => {

@@ -6,6 +6,7 @@
 //! front's end of its control lane closes or the runner is gone (T-12).
 
 mod command;
+mod contents;
 mod footprint;
 mod gauge;
 mod held;
@@ -15,3 +16,4 @@ mod private;
 mod watch;
 
 pub use life::{Assignment, live};
+pub use private::{PrivateDirectory, remove_left};

@@ -9,8 +9,8 @@ use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, mkdirat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
-use std::ffi::{CString, OsString};
+use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
+use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
@@ -32,70 +32,90 @@ impl PrivateDirectory {
     pub fn make(bench: &Bench) -> nix::Result<Option<Self>> {
         let Some((scratch, scratch_path)) = &bench.scratch else { return Ok(None) };
         // The keeper's number is no other living process's; one that is left from before makes this fail, not share.
-        let text = format!("command-{}", std::process::id());
-        let name = CString::new(text.as_str()).map_err(|_| Errno::EINVAL)?;
+        let name = Self::name_of(Pid::this())?;
         mkdirat(scratch, name.as_c_str(), Mode::S_IRWXU)?;
         let directory = openat(scratch, name.as_c_str(), OPEN_DIRECTORY, Mode::empty())?;
         let mut path = scratch_path.clone();
         path.push(b'/');
-        path.extend_from_slice(text.as_bytes());
+        path.extend_from_slice(name.as_bytes());
         Ok(Some(Self { directory, path: OsString::from_vec(path), name }))
     }
 
-    /// Removes it and all that is in it. The tree has ended, so nothing changes meanwhile. What cannot be removed stays
-    /// for the broker, which removes the whole scratch directory.
+    /// Removes it and all that is in it. The tree has ended, so nothing changes meanwhile. Where the keeper is ended before
+    /// it is done, the runner goes on.
     pub fn remove(self, scratch: &OwnedFd) {
-        let mut moved = 0_u64;
-        while let Ok(true) = flatten(self.directory.as_fd(), &mut moved) {}
-        let _ = unlinkat(scratch, self.name.as_c_str(), UnlinkatFlags::RemoveDir);
+        let _ = remove_left(scratch, &self.name);
     }
+
+    /// What a keeper calls its command's directory.
+    pub fn name_of(keeper: Pid) -> nix::Result<CString> {
+        CString::new(format!("command-{keeper}")).map_err(|_| Errno::EINVAL)
+    }
+}
+
+/// Removes a directory of `scratch` and all that is in it. No process may be left that works in it.
+pub fn remove_left(scratch: &OwnedFd, name: &CStr) -> nix::Result<()> {
+    // A command may take its own rights on it away; that it is a directory and no link is the keeper's doing.
+    match fchmodat(scratch, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink) {
+        Err(Errno::ENOENT) => return Ok(()),
+        other => other?,
+    }
+    let directory = openat(scratch, name, OPEN_DIRECTORY, Mode::empty())?;
+    let mut moved = 0_u64;
+    while flatten(directory.as_fd(), &mut moved)? {}
+    unlinkat(scratch, name, UnlinkatFlags::RemoveDir)
 }
 
 /// One round: unlinks the files of `root` and takes apart each of its directories by moving their directories up into
-/// `root`. Says whether anything changed.
+/// `root`. Says whether anything changed. Names are dealt with as they are read: there may be any number (T-06).
 fn flatten(root: BorrowedFd<'_>, moved: &mut u64) -> nix::Result<bool> {
     let mut changed = false;
-    for (name, directory) in entries(root)? {
+    each(root, |name, directory| {
         if !directory {
-            changed |= unlinkat(root, name.as_c_str(), UnlinkatFlags::NoRemoveDir).is_ok();
-            continue;
+            changed |= unlinkat(root, name, UnlinkatFlags::NoRemoveDir).is_ok();
+            return;
         }
-        changed |= empty(root, &name, moved).is_ok();
-        changed |= unlinkat(root, name.as_c_str(), UnlinkatFlags::RemoveDir).is_ok();
-    }
+        changed |= empty(root, name, moved).unwrap_or(false);
+        changed |= unlinkat(root, name, UnlinkatFlags::RemoveDir).is_ok();
+    })?;
     Ok(changed)
 }
 
-/// Unlinks the files of a directory in `root` and moves its directories up.
-fn empty(root: BorrowedFd<'_>, name: &CString, moved: &mut u64) -> nix::Result<()> {
+/// Unlinks the files of a directory in `root` and moves its directories up. Says whether anything changed.
+fn empty(root: BorrowedFd<'_>, name: &CStr, moved: &mut u64) -> nix::Result<bool> {
     // A command may take its own rights on a directory away; it is its owner's, and known to be no link.
-    fchmodat(root, name.as_c_str(), Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
-    let inner = openat(root, name.as_c_str(), OPEN_DIRECTORY, Mode::empty())?;
-    for (entry, directory) in entries(inner.as_fd())? {
-        if directory {
-            // Only a directory that may be written can change its parent.
-            let _ = fchmodat(&inner, entry.as_c_str(), Mode::S_IRWXU, FchmodatFlags::FollowSymlink);
-            *moved = moved.saturating_add(1);
-            renameat(&inner, entry.as_c_str(), root, format!(".moved-{moved}").as_str())?;
-        } else {
-            unlinkat(&inner, entry.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
+    fchmodat(root, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
+    let inner = openat(root, name, OPEN_DIRECTORY, Mode::empty())?;
+    let mut changed = false;
+    each(inner.as_fd(), |entry, directory| {
+        if !directory {
+            changed |= unlinkat(&inner, entry, UnlinkatFlags::NoRemoveDir).is_ok();
+            return;
+        }
+        // Only a directory that may be written can change its parent.
+        let _ = fchmodat(&inner, entry, Mode::S_IRWXU, FchmodatFlags::FollowSymlink);
+        *moved = moved.saturating_add(1);
+        changed |= match renameat(&inner, entry, root, format!(".moved-{moved}").as_str()) {
+            // The name is taken, by the command or by a keeper that was ended before it was done: the next may be free.
+            Ok(()) | Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::ENOTDIR) => true,
+            Err(_) => false,
+        };
+    })?;
+    Ok(changed)
+}
+
+/// Calls `act` for what is in a directory, with the name and whether it is a directory, while the listing goes on. What
+/// that skips, another round finds.
+fn each(directory: BorrowedFd<'_>, mut act: impl FnMut(&CStr, bool)) -> nix::Result<()> {
+    let mut listing = Dir::openat(directory, ".", OPEN_DIRECTORY, Mode::empty())?;
+    for entry in listing.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            act(name, entry.file_type() == Some(Type::Directory));
         }
     }
     Ok(())
-}
-
-/// What is in a directory now: names, and whether each is a directory.
-fn entries(directory: BorrowedFd<'_>) -> nix::Result<Vec<(CString, bool)>> {
-    let mut listing = Dir::openat(directory, ".", OPEN_DIRECTORY, Mode::empty())?;
-    let mut all = Vec::new();
-    for entry in listing.iter() {
-        let entry = entry?;
-        let name = entry.file_name().to_owned();
-        if !matches!(name.to_bytes(), b"." | b"..") {
-            all.push((name, entry.file_type() == Some(Type::Directory)));
-        }
-    }
-    Ok(all)
 }
 
 #[cfg(test)]

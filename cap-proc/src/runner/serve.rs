@@ -1,10 +1,11 @@
 //! The runner's loop: launches of the front, ends of keepers, nothing else.
 //!
 //! A keeper that ends otherwise than by its own will may have left processes behind; they are the runner's to end, and
-//! it cannot tell them from those of other keepers, so everything ends and the broker starts a new helper (T-12).
+//! it cannot tell them from those of other keepers, so everything ends and the broker starts a new helper (T-12). What
+//! ended keepers did not come to remove of their commands' files, the runner removes before it ends itself (T-06).
 
 use super::life::{Bench, RunnerError};
-use crate::keeper::{self, Assignment};
+use crate::keeper::{self, Assignment, PrivateDirectory, remove_left};
 use crate::lane::{Lane, LaneError};
 use crate::orders::{Launch, Launched, NO_WORKSPACE, failed};
 use nix::errno::Errno;
@@ -37,7 +38,19 @@ pub fn serve(front: Lane, bench: Bench) -> Result<(), RunnerError> {
         std::thread::sleep(END_STEP);
     }
     end_everything();
+    if let Some((scratch, _)) = &bench.scratch {
+        remove_left_files(scratch, &keepers);
+    }
     result
+}
+
+/// Nothing is left that could change these. The broker waits so long for the runner's end, and says what stays.
+fn remove_left_files(scratch: &OwnedFd, keepers: &BTreeSet<Pid>) {
+    for keeper in keepers {
+        if let Ok(name) = PrivateDirectory::name_of(*keeper) {
+            let _ = remove_left(scratch, &name);
+        }
+    }
 }
 
 fn wait_and_launch(
@@ -81,7 +94,10 @@ pub fn watch_children() -> nix::Result<SignalFd> {
 /// Reaps keepers, and orphans of keepers that are gone.
 fn reap(keepers: &mut BTreeSet<Pid>) -> Result<(), RunnerError> {
     while let Ok(Some(ended)) = reap_child() {
-        if keepers.remove(&ended.child) && ended.code != Some(0) {
+        if ended.code == Some(0) {
+            keepers.remove(&ended.child);
+        } else if keepers.contains(&ended.child) {
+            // It stays in the set: its command's files are still there.
             return Err(RunnerError::KeeperLost(ended.child.as_raw()));
         }
     }

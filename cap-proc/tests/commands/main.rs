@@ -6,5 +6,6 @@ mod death;
 mod jail;
 mod limits;
 mod memory;
+mod private;
 mod support;
 mod words;

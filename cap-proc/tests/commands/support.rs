@@ -32,6 +32,8 @@ pub struct Options {
     /// Whether each workspace is writable.
     pub workspaces: Vec<bool>,
     pub scratch: bool,
+    /// Workspaces and scratch lie in memory.
+    pub in_memory: bool,
     /// As nobody, under a parent of the same uid, as an unprivileged broker would.
     pub as_nobody: bool,
 }
@@ -58,7 +60,7 @@ impl Default for Options {
     fn default() -> Self {
         let bounds = ProcBounds { memory_bytes: 1 << 30, file_bytes: 1 << 26, processes: 64, output_bytes: 1 << 20 };
         let commands = vec![any("python3", "/usr/bin/python3"), any("sh", "/bin/sh"), any("echo", "/bin/echo")];
-        Self { commands, bounds, workspaces: vec![true], scratch: true, as_nobody: false }
+        Self { commands, bounds, workspaces: vec![true], scratch: true, in_memory: false, as_nobody: false }
     }
 }
 
@@ -128,7 +130,8 @@ impl Helper {
     }
 
     pub fn with(options: Options) -> Self {
-        let root = tempfile::Builder::new().prefix("cap-proc").tempdir().unwrap();
+        let above = if options.in_memory { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
+        let root = tempfile::Builder::new().prefix("cap-proc").tempdir_in(above).unwrap();
         let (mut files, mut owned) = (Vec::new(), vec![root.path().to_owned()]);
         for (n, _) in options.workspaces.iter().enumerate() {
             let path = root.path().join(format!("w{n}"));

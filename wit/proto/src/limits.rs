@@ -32,6 +32,8 @@ pub const LOCKED_DEADLINE: Duration = Duration::from_secs(5);
 pub const REPLY_DEADLINE: Duration = Duration::from_secs(10);
 /// What a helper gets to end cleanly after a cancel.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(2);
+/// What cap-proc's runner gets to remove its commands' private files at the end of a task; all processes are gone by then.
+pub const CLEANUP_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Longest path that crosses a link, bytes (PATH_MAX).
 pub const PATH_MAX_BYTES: usize = 4096;
