@@ -1,0 +1,136 @@
+//! What holds each process of a live task, as /proc shows it to root (T-03).
+
+use crate::{finish, standing};
+use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
+use std::fs;
+use warden_tests::{Family, NOBODY, Place, Process, is_root, log, processes, skipped};
+
+#[track_caller]
+fn is_jailed(role: &str, process: &Process) {
+    let status = process.status();
+    let field = |name: &str| status.get(name).cloned().unwrap_or_default();
+    assert_eq!((field("NoNewPrivs"), field("Seccomp")), ("1".into(), "2".into()), "{role}: {status:?}");
+    for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
+        assert_eq!(field(set), "0".repeat(16), "{role}: {set}");
+    }
+    if is_root() {
+        let ids = format!("{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}");
+        assert_eq!((field("Uid"), field("Gid")), (ids.clone(), ids), "{role}: nobody's, in every form");
+        assert!(["", "65534"].contains(&field("Groups").as_str()), "{role}: no group but the user's: {status:?}");
+    }
+}
+
+/// T-03: every jailed process of a live task, one that is at work.
+#[test]
+fn every_process_of_a_live_task_is_jailed() {
+    let (place, running) = standing();
+    let family = running.family();
+    for role in ["template", "worker", "cap-fs", "cap-llm", "cap-proc", "cap-proc-runner"] {
+        let process = family.role(role).unwrap_or_else(|| panic!("no {role}: {family:?}"));
+        is_jailed(role, &process);
+        assert_eq!(process.status().get("Threads").map(String::as_str), Some("1"), "{role}");
+    }
+    let runner = family.role("cap-proc-runner").unwrap();
+    let keeper = family.members.iter().find(|member| member.parent == runner.pid).expect("a keeper");
+    is_jailed("keeper", keeper);
+    let command = family.members.iter().find(|member| member.parent == keeper.pid).expect("a command");
+    is_jailed("command", command);
+    // The broker has its own jail; the spawner, which builds the others', has none, and no capability either.
+    is_jailed("broker", &family.members[0]);
+    let spawner = family.spawner().unwrap().status();
+    for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
+        assert_eq!(spawner[set], "0".repeat(16), "{spawner:?}");
+    }
+    // The control: this test's own process is held by none of it.
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    assert!(own.contains("Seccomp:\t0"), "{own}");
+    finish(&place, running);
+}
+
+/// T-03: the compiler, caught at work on a long module.
+#[test]
+fn the_compiler_is_jailed() {
+    let place = Place::of_user();
+    let config = place.policy("");
+    let file = place.put("long.wat", warden_tests::place::long_module());
+    let running = place.start(&["--json", "run", "--config", config.to_str().unwrap(), file.to_str().unwrap()]);
+    let broker = running.pid();
+    let compiler = processes::wait("a locked compiler", || {
+        let compiler = Family::of(broker).role("compiler")?;
+        (compiler.status().get("Seccomp").map(String::as_str) == Some("2")).then_some(compiler)
+    });
+    compiler.signal(Signal::SIGSTOP);
+    is_jailed("compiler", &compiler);
+    if is_root() {
+        let held = compiler.descriptors();
+        assert!(held.values().all(|what| allowed_descriptor(what)), "{held:?}");
+    }
+    compiler.signal(Signal::SIGCONT);
+    running.end().exits(7);
+}
+
+/// Its link, its standard streams that lead nowhere, memory files, pidfds and other things without a name on the host.
+fn allowed_descriptor(what: &str) -> bool {
+    what == "/dev/null" || what.starts_with("socket:") || what.starts_with("/memfd:")
+}
+
+/// T-03, T-11: nothing open but the link and what the task granted.
+#[test]
+fn no_process_holds_a_descriptor_but_its_link_and_its_leases() {
+    if !is_root() {
+        return skipped("only root can list the descriptors of processes that are not dumpable");
+    }
+    let (place, running) = standing();
+    let family = running.family();
+    let held = |role: &str| family.role(role).unwrap_or_else(|| panic!("no {role}")).descriptors();
+    let sockets = |held: &BTreeMap<u32, String>| held.values().filter(|what| what.starts_with("socket:")).count();
+    let work = place.path("work").display().to_string();
+    let other = place.path("other").display().to_string();
+    for role in ["worker", "template", "cap-llm"] {
+        let held = held(role);
+        assert!(held.values().all(|what| allowed_descriptor(what)), "{role}: {held:?}");
+        assert_eq!(sockets(&held), 1, "{role}: {held:?}");
+    }
+    let files = held("cap-fs");
+    assert_eq!(sockets(&files), 1, "{files:?}");
+    // The table of its own descriptors tells it where what it opened lies, by the kernel's word.
+    let own_table = format!("/proc/{}/fd", family.role("cap-fs").unwrap().pid);
+    let named = files.values().filter(|what| !allowed_descriptor(what) && **what != own_table);
+    let mut folders: Vec<_> = named.cloned().collect();
+    folders.sort();
+    folders.dedup();
+    assert_eq!(folders, [other.clone(), work.clone()], "cap-fs: {files:?}");
+    let front = held("cap-proc");
+    assert!(
+        front
+            .values()
+            .all(|what| allowed_descriptor(what) || what.starts_with("pipe:") || what.starts_with("anon_inode:")),
+        "{front:?}"
+    );
+    // The command: three streams, and what the shell itself has open, which can only be its own.
+    let command = family.members.iter().find(|member| member.line.contains("gate-1")).unwrap().descriptors();
+    assert!(command.keys().all(|number| *number <= 2 || *number >= 10), "{command:?}");
+    // T-09: the log says the same of each, by its own list.
+    let records = log::of(&place, "task.process");
+    for role in ["worker", "cap-fs", "cap-llm", "cap-proc"] {
+        let process = family.role(role).unwrap();
+        let record = records.iter().find(|record| record["role"] == role && record["input"]["pid"] == process.pid);
+        let record = record.unwrap_or_else(|| panic!("no record of {role} {}: {records:?}", process.pid));
+        let told: Vec<u32> =
+            record["input"]["descriptors"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as u32).collect();
+        let found: Vec<u32> = process.descriptors().into_keys().collect();
+        assert!(!told.is_empty(), "{record}");
+        let more: Vec<&u32> = found.iter().filter(|number| !told.contains(number)).collect();
+        // What came after it locked is what it works with: a memory file or a pipe of its commands.
+        let held = process.descriptors();
+        // cap-proc's front talks to each keeper, and each keeper's command, through pairs and pipes of its own.
+        let later: &[&str] = if role == "cap-proc" { &["pipe:", "socket:", "anon_inode:"] } else { &["/memfd:"] };
+        assert!(
+            more.iter().all(|number| later.iter().any(|kind| held[number].starts_with(kind))),
+            "{role} says {told:?} and holds {held:?}"
+        );
+        assert!(record["input"]["seccomp_filters"].as_u64().is_some_and(|filters| filters >= 1), "{record}");
+    }
+    finish(&place, running);
+}
