@@ -35,6 +35,7 @@ fn run() -> Result<(), String> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=src/bpf.rs");
+    println!("cargo::rerun-if-changed=src/bpf");
     let mut hash = Sha256::new();
     let seccomp = seccomp(&files(&policy.join("seccomp"), ".x86_64.json")?, &mut hash)?;
     let landlock = landlock(&files(&policy.join("landlock"), ".toml")?, &mut hash)?;

@@ -12,8 +12,12 @@
 
 use std::collections::BTreeMap;
 
+#[path = "bpf/assembler.rs"]
+mod assembler;
 #[path = "bpf/interpreter.rs"]
 mod interpreter;
+pub use assembler::AssembleError;
+use assembler::{Assembler, JEQ, JGE, JGT, JSET, Label};
 #[allow(unused_imports)]
 // the build and the tests use it; the library has its programs already
 pub use interpreter::{Call, interpret};
@@ -89,114 +93,6 @@ pub const X32_BIT: u32 = 0x4000_0000;
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
 const OFFSET_ARGS: u32 = 16;
-
-const LD: u16 = 0x20;
-const AND: u16 = 0x54;
-const JA: u16 = 0x05;
-const JEQ: u16 = 0x15;
-const JGT: u16 = 0x25;
-const JGE: u16 = 0x35;
-const JSET: u16 = 0x45;
-const RET: u16 = 0x06;
-
-/// Why a program could not be assembled.
-#[derive(Debug, PartialEq, Eq)]
-pub enum AssembleError {
-    /// A conditional jump reaches 255 instructions at most.
-    JumpTooFar { from: usize, to: usize },
-    /// The rule can never apply, because an earlier one without conditions decides the call.
-    DeadRule { number: u32 },
-}
-
-impl std::fmt::Display for AssembleError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            AssembleError::JumpTooFar { from, to } => {
-                write!(f, "jump from instruction {from} to {to} is too far: shorten the rule file")
-            }
-            AssembleError::DeadRule { number } => {
-                write!(f, "a rule of system call {number} can never apply: remove it")
-            }
-        }
-    }
-}
-
-impl std::error::Error for AssembleError {}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Label(usize);
-
-enum Piece {
-    Plain(Instruction),
-    Jump { code: u16, k: u32, yes: Label, no: Label },
-    Always(Label),
-}
-
-#[derive(Default)]
-struct Assembler {
-    pieces: Vec<Piece>,
-    labels: Vec<Option<usize>>,
-}
-
-impl Assembler {
-    fn label(&mut self) -> Label {
-        self.labels.push(None);
-        Label(self.labels.len() - 1)
-    }
-
-    fn here(&mut self, label: Label) {
-        self.labels[label.0] = Some(self.pieces.len());
-    }
-
-    fn load(&mut self, offset: u32) {
-        self.pieces.push(Piece::Plain(Instruction { code: LD, jt: 0, jf: 0, k: offset }));
-    }
-
-    fn and(&mut self, mask: u32) {
-        self.pieces.push(Piece::Plain(Instruction { code: AND, jt: 0, jf: 0, k: mask }));
-    }
-
-    fn answer(&mut self, action: Action) {
-        self.pieces.push(Piece::Plain(Instruction { code: RET, jt: 0, jf: 0, k: action.code() }));
-    }
-
-    fn jump(&mut self, code: u16, k: u32, yes: Label, no: Label) {
-        self.pieces.push(Piece::Jump { code, k, yes, no });
-    }
-
-    /// Jumps to `target` when the comparison holds, else goes on with the next instruction.
-    fn branch(&mut self, code: u16, k: u32, target: Label) {
-        let next = self.label();
-        self.jump(code, k, target, next);
-        self.here(next);
-    }
-
-    fn distance(&self, from: usize, label: Label) -> Result<usize, AssembleError> {
-        let to = self.labels[label.0].unwrap_or(usize::MAX);
-        to.checked_sub(from + 1).ok_or(AssembleError::JumpTooFar { from, to })
-    }
-
-    fn finish(self) -> Result<Vec<Instruction>, AssembleError> {
-        let mut program = Vec::with_capacity(self.pieces.len());
-        for (at, piece) in self.pieces.iter().enumerate() {
-            let short = |label: Label| {
-                let far = self.distance(at, label)?;
-                u8::try_from(far).map_err(|_| AssembleError::JumpTooFar { from: at, to: at + far })
-            };
-            program.push(match piece {
-                Piece::Plain(instruction) => *instruction,
-                Piece::Jump { code, k, yes, no } => {
-                    Instruction { code: *code, jt: short(*yes)?, jf: short(*no)?, k: *k }
-                }
-                Piece::Always(label) => {
-                    let k = self.distance(at, *label)? as u32;
-                    Instruction { code: JA, jt: 0, jf: 0, k }
-                }
-            });
-        }
-        Ok(program)
-    }
-}
 
 /// The answers at the end of a program, each once.
 #[derive(Default)]
@@ -305,7 +201,7 @@ fn chain<'r>(
         }
     }
     if end == 0 {
-        assembler.pieces.push(Piece::Always(default));
+        assembler.always(default);
     }
     checks
 }
@@ -366,7 +262,7 @@ fn arguments(rules: &[&Rule], default: Action, assembler: &mut Assembler, answer
             assembler.here(holds);
         }
         compare(last, assembler, target, otherwise);
-        if assembler.labels[otherwise.0].is_none() && !answers.0.values().any(|label| *label == otherwise) {
+        if !assembler.is_placed(otherwise) && !answers.0.values().any(|label| *label == otherwise) {
             assembler.here(otherwise);
         }
     }

@@ -43,6 +43,19 @@ pub(super) fn combine(
     own.commands.iter().flatten().map(|command| combine_one(layers, own_layer, command, workspaces)).collect()
 }
 
+/// Whether the settings of a command stay within those of a layer above, or which key does not and why.
+fn within(settings: &Command, above: &Command) -> Result<(), (&'static str, String)> {
+    if let Some(host) = settings.network.iter().find(|host| !above.network.iter().any(|each| covers(each, host))) {
+        return Err(("network", format!("the host {host} is not among its hosts")));
+    }
+    if let (Some(mine), Some(theirs)) = (&settings.sha256, &above.sha256)
+        && mine != theirs
+    {
+        return Err(("sha256", "the two pins differ".to_owned()));
+    }
+    Ok(())
+}
+
 fn combine_one(
     layers: &[(Layer, Policy)],
     own_layer: Layer,
@@ -85,15 +98,8 @@ fn combine_one(
     }
     let (settings_layer, settings) = settings;
     for (layer, above) in said.iter().filter(|(layer, _)| *layer != settings_layer) {
-        let id = command_rule(*layer, &above.name);
-        if let Some(host) = settings.network.iter().find(|host| !above.network.iter().any(|each| covers(each, host))) {
-            return Err(widens(format!("{id}.network"), format!("the host {host} is not among its hosts")));
-        }
-        if let (Some(mine), Some(theirs)) = (&settings.sha256, &above.sha256)
-            && mine != theirs
-        {
-            return Err(widens(format!("{id}.sha256"), "the two pins differ".to_owned()));
-        }
+        within(settings, above)
+            .map_err(|(key, reason)| widens(format!("{}.{key}", command_rule(*layer, &above.name)), reason))?;
     }
     let cwd = cwd_index(layers, settings_layer, settings, workspaces);
     Ok(EffectiveCommand {

@@ -1,6 +1,7 @@
 //! Runs a program as the kernel would, so that the build can compare two compilers' programs.
 
-use super::{AND, Instruction, JA, JEQ, JGE, JGT, JSET, LD, OFFSET_ARCH, OFFSET_ARGS, OFFSET_NUMBER, RET};
+use super::assembler::{AND, JA, JEQ, JGE, JGT, JSET, LD, RET};
+use super::{Instruction, OFFSET_ARCH, OFFSET_ARGS, OFFSET_NUMBER};
 
 /// What the kernel hands to a filter.
 #[derive(Clone, Copy, Debug)]
