@@ -174,10 +174,16 @@ fn programs_in_the_workspace_run_only_where_the_rule_says_so() {
     let refused = helper.run(command(SH, &["-c", "./tool ran"])).unwrap();
     assert_eq!((refused.exit.code, refused.stdout.as_str()), (Some(126), ""));
     // Nor those that it has just written to its private directory.
-    let own = "cp /bin/echo $TMPDIR/tool && exec $TMPDIR/tool ran";
-    assert_eq!(helper.run(command(3, &["-c", own])).unwrap().stdout, "ran\n");
-    let refused = helper.run(command(SH, &["-c", own])).unwrap();
-    assert_eq!((refused.exit.code, refused.stdout.as_str()), (Some(126), ""));
+    for own in [
+        "cp /bin/echo $TMPDIR/tool && exec $TMPDIR/tool ran",
+        "printf '#!/bin/sh\necho ran\n' > $HOME/script && chmod +x $HOME/script && exec $HOME/script",
+        "/usr/bin/python3 -m venv --without-pip --copies $TMPDIR/v && exec $TMPDIR/v/bin/python3 -c 'print(\"ran\")'",
+    ] {
+        let ran = helper.run(command(3, &["-c", own])).unwrap();
+        assert_eq!(ran.stdout, "ran\n", "{own}: {}", ran.stderr);
+        let refused = helper.run(command(SH, &["-c", own])).unwrap();
+        assert_eq!((refused.exit.code, refused.stdout.as_str()), (Some(126), ""), "{own}: {}", refused.stderr);
+    }
 }
 
 #[test]
