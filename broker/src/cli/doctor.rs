@@ -3,6 +3,7 @@
 //! Runs in the broker's process before there is a session, while there is one thread. Features are tried by using them in
 //! children, as the user that tasks would run as; no version and no sysctl is believed.
 
+mod commands;
 mod host;
 mod installed;
 
@@ -73,6 +74,7 @@ pub fn run(_: &DoctorArgs) -> Result<Answer, Failure> {
     let (mut checks, identity) = installed::checks();
     checks.extend(installed::become_task_user(&identity));
     checks.extend(host::checks()?);
+    checks.extend(commands::limits());
     Ok(answer(&checks))
 }
 

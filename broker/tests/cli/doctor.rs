@@ -25,6 +25,19 @@ fn doctor_answers_for_every_jail_with_a_consequence_for_what_is_lost() {
     }
     let text = place.run(&["doctor"]);
     assert_eq!(text.status(), ran.status());
+    for (name, word) in [
+        ("commands: names outside", "names, sizes and times"),
+        ("commands: arguments of others", "/proc"),
+        ("commands: exec_workspace", "no boundary"),
+        ("commands: rules of files", "do not bind"),
+        ("commands: memory", "every 100 ms"),
+        ("commands: set-id programs", "keeps the bit"),
+    ] {
+        let check = checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("{name}: {object}"));
+        assert!(check["state"] == "degraded" && check["detail"].as_str().unwrap().contains(word), "{check}");
+        let lines = text.out().lines().filter(|line| line.contains(name) && line.contains(word)).count();
+        assert_eq!(lines, 1, "{name}: {}", text.out());
+    }
     assert!(text.out().lines().count() >= checks.len(), "{}", text.out());
 }
 

@@ -20,7 +20,6 @@ pub(super) fn checks() -> Result<Vec<Check>, Failure> {
     checks.push(control_group(probe::control_group().map_err(failed)?));
     checks.push(memory_files());
     checks.extend(probe::roles().map_err(failed)?.iter().map(role));
-    checks.push(visibility());
     let rules = crate::cache::hex(&warden_spawner::rules_sha256());
     checks.push(Check::ok("jail rules", format!("sha256 {rules}, as in every log's first record")));
     Ok(checks)
@@ -171,15 +170,6 @@ fn loses(role: &str) -> &'static str {
         "cap-llm-replay" => "model calls are refused",
         _ => "commands are refused",
     }
-}
-
-/// True on every host as long as no jail has a mount namespace.
-fn visibility() -> Check {
-    Check::degraded(
-        "names outside",
-        "a command cannot read files outside its grant, but it can see names, sizes and times there",
-        "keep what must not be seen at all under folders that the task's user cannot enter (chmod 700)",
-    )
 }
 
 #[cfg(test)]
