@@ -76,8 +76,8 @@ fn time_of_a_command_is_bounded_by_guest_policy_and_task() {
 /// T-06: a tree that is over its memory is ended, and both who ran it and who waits for it hear of which limit.
 #[test]
 fn memory_of_a_whole_tree_is_bounded_and_the_limit_is_named() {
-    let place = place("[limits]\nmemory = \"1MiB\"\n");
-    // Commands have 1 GiB at least; each of five has less, and together they have more.
+    let place = place("[limits]\nmemory = \"256MiB\"\nprocesses = 64\n");
+    // Commands have four times as much: each of five has less, and together they have more.
     let tree = |count: u32| {
         let each = "head -c 250000000 /dev/zero | tail -c 250000000 | { sleep 4; wc -c >/dev/null; } &";
         format!("for i in $(seq {count}); do {each} done; wait; echo over")
