@@ -7,6 +7,9 @@ use nix::unistd::Pid;
 use std::collections::HashMap;
 use warden_proto::link_a::Event;
 
+/// Filters that the runner installs, and its keepers inherit.
+const RUNNER_FILTERS: u32 = 1;
+
 /// Every live child but the templates.
 ///
 /// A process id here is a child that has not been reaped, so it cannot have been given to another process.
@@ -57,4 +60,45 @@ impl Children {
             }
         }
     }
+
+    /// Kills what has become a child of this process and was not made by it: what a dead runner and its dead keeper left of a
+    /// command's tree (T-12). What these have forked comes here when they have ended, so this is to be called after each end.
+    /// They make no new ones meanwhile: a fork of theirs asks the keeper, and without it the kernel says ENOSYS. A keeper
+    /// whose runner is gone is let be: it ends its own tree, and removes what that has left on disk. A number in the
+    /// kernel's list is one that nobody has reaped, hence nobody else's.
+    pub fn end_orphans(&self, template: Option<Pid>) -> nix::Result<()> {
+        for pid in of_this_process()? {
+            if !self.by_pid.contains_key(&pid) && Some(pid) != template && !is_keeper(pid) {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+        }
+        Ok(())
+    }
 }
+
+/// Whether an orphan is under the runner's filter and no other. A command is under two more at least, and no process can
+/// take one off. What cannot be told is no keeper.
+fn is_keeper(pid: Pid) -> bool {
+    let own = filters("self");
+    let of_keepers = own.and_then(|own| own.checked_add(RUNNER_FILTERS));
+    of_keepers.is_some() && filters(&pid.to_string()) == of_keepers
+}
+
+/// How many filters a process is under. The description begins with the process's own name, in which the kernel escapes
+/// line breaks; nothing else in it is the process's choice.
+fn filters(process: &str) -> Option<u32> {
+    let text = std::fs::read(format!("/proc/{process}/status")).ok()?;
+    let value = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Seccomp_filters:"))?;
+    std::str::from_utf8(value).ok()?.trim().parse().ok()
+}
+
+/// The children of this single-threaded process, those included that have ended and are not reaped.
+pub fn of_this_process() -> nix::Result<Vec<Pid>> {
+    let own = Pid::this();
+    let listed = std::fs::read_to_string(format!("/proc/self/task/{own}/children"));
+    let listed = listed.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+    Ok(listed.split_ascii_whitespace().filter_map(|number| number.parse().ok()).map(Pid::from_raw).collect())
+}
+
+#[cfg(test)]
+mod tests;

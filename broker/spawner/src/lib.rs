@@ -1,7 +1,8 @@
 //! The spawner: the one process of wasi-warden that forks, and the only one that kills jailed processes.
 //!
 //! It is forked from the broker before any thread exists. It reads link A and its descriptor lane, nothing else: no byte
-//! that came from a jail ever reaches it (the template's answers are process ids from a process that reads none either).
+//! that came from a jail ever reaches it (the template's answers are process ids from a process that reads none either),
+//! but for the name of an orphan in the kernel's description of it, which is skipped (`children.rs`).
 //! It has no Landlock domain, because its children's could only narrow from it, so it is kept this small. It ends on
 //! end-of-file of link A as well as by death signal, and everything it made ends with it (T-12).
 

@@ -4,7 +4,7 @@ use crate::SpawnerError;
 use crate::binaries::Binaries;
 use crate::birth;
 use crate::child::{StartError, execute, raise_descriptor_limit};
-use crate::children::Children;
+use crate::children::{self, Children};
 use crate::template::Template;
 use crate::workspaces::Workspaces;
 use nix::errno::Errno;
@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use warden_jail::process::abort_on_panic;
 use warden_proto::Text;
 use warden_proto::link_a::{Command, Event, LinkA, LinkAError};
+use warden_proto::msg::life::Role;
 
 struct Spawner {
     link: LinkA,
@@ -53,7 +54,7 @@ fn settle(broker: Pid) -> Result<SignalFd, SpawnerError> {
     if getppid() != broker {
         return Err(SpawnerError::System("find its broker", Errno::ESRCH));
     }
-    // T-12: a keeper or worker that is orphaned comes here to be reaped, not to init.
+    // T-12: a keeper, worker or command that is orphaned comes here to be ended and reaped, not to init.
     prctl::set_child_subreaper(true).map_err(step("adopt orphans"))?;
     setsid().map_err(step("lead a session"))?;
     raise_descriptor_limit().map_err(step("raise its limit of descriptors"))?;
@@ -92,6 +93,9 @@ impl Spawner {
         if self.template.as_ref().is_some_and(|t| others.contains(&t.pid)) {
             self.template = None;
         }
+        let template = self.template.as_ref().map(|template| template.pid);
+        // Where they cannot be listed no runner was started.
+        let _ = self.children.end_orphans(template);
         Ok(())
     }
 
@@ -119,6 +123,11 @@ impl Spawner {
                     for item in inherit.iter() {
                         let fd = self.workspaces.take(*item);
                         all.push(fd.map_err(|errno| StartError { step: "find a descriptor", errno })?);
+                    }
+                    if role == Role::CapProcRunner {
+                        // T-12: what commands leave behind must be found.
+                        children::of_this_process()
+                            .map_err(|errno| StartError { step: "list its children in /proc", errno })?;
                     }
                     let (program, arguments) = self.binaries.of(role);
                     execute(program, arguments, std::mem::take(&mut all))

@@ -3,6 +3,7 @@
 use crate::{place, read, sh, signal, start, wait, write};
 use nix::sys::signal::Signal;
 use serde_json::json;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use warden_tests::manifest::{self, error, failed, ok, results, succeeded};
 use warden_tests::{Family, Task, gate, is_root, log, processes, skipped};
@@ -14,7 +15,7 @@ fn killed_role(role: &str) {
     let place = place(gate::COMMAND);
     let mark = format!("sleep 9{}", std::process::id());
     let steps = [
-        start("long", &format!("echo up; exec {mark}")),
+        start("long", &format!("echo up; mkdir $HOME/kept; exec {mark}")),
         read("long"),
         ("fs.write_file", json!({"path": "work:ready", "contents": ""})),
         wait("long"),
@@ -50,6 +51,10 @@ fn killed_role(role: &str) {
     assert_eq!(succeeded(&actions[7])["stdout"], "again\n", "{role}");
     assert_eq!(succeeded(&actions[9])["status"], 5, "{role}");
     log::verify_complete(&place);
+    if role != "keeper" {
+        let left = Command::new("find").arg(place.path("run")).args(["-path", "*/scratch-*/*"]).output().expect("find");
+        assert_eq!(String::from_utf8_lossy(&left.stdout), "", "{role}: a keeper removes what its command has left");
+    }
 }
 
 #[test]
@@ -65,6 +70,48 @@ fn a_runner_killed_under_a_wait_is_unavailable_and_the_next_command_runs() {
 #[test]
 fn a_keeper_killed_under_a_wait_ends_its_command_alone() {
     killed_role("keeper");
+}
+
+/// Neither has a moment to end the tree: what is left of it comes to the spawner, one generation after the other.
+#[test]
+fn a_runner_and_its_keeper_killed_at_once_leave_nothing_of_the_tree() {
+    if !is_root() {
+        return skipped("another user's process can be found and killed by root only");
+    }
+    let place = place(gate::COMMAND);
+    let mark = format!("sleep 8{}", std::process::id());
+    let tree =
+        format!("setsid sh -c 'setsid sh -c \"setsid {mark} & {mark}\" & {mark}' & echo up > ready; exec {mark}");
+    let steps = [start("long", &tree), wait("long"), sh("echo again")];
+    let running = Task::runbook(&steps).start(&place);
+    let others = Command::new("sleep").arg("60").spawn();
+    let members = processes::wait("the tree", || {
+        let found = Family::of(running.pid()).named(&mark);
+        (found.iter().filter(|member| member.line == mark).count() == 4).then_some(found)
+    });
+    let family = Family::of(running.pid());
+    let runner = family.role("cap-proc-runner").expect("a runner");
+    let keeper = family
+        .members
+        .iter()
+        .find(|member| member.parent == runner.pid && members.iter().any(|command| command.parent == member.pid));
+    let keeper = keeper.expect("a keeper").clone();
+    runner.signal(Signal::SIGSTOP);
+    keeper.signal(Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_millis(50));
+    let began = Instant::now();
+    keeper.kill();
+    runner.kill();
+    processes::wait("the tree's end", || members.iter().all(|member| !member.lives()).then_some(()));
+    assert!(began.elapsed() < Duration::from_secs(1), "T-12: {:?}", began.elapsed());
+    let mut others = others.expect("a bystander");
+    assert!(others.try_wait().expect("asks").is_none(), "a bystander lives");
+    let _ = others.kill();
+    let _ = others.wait();
+    let actions = manifest::actions(&running.end().object());
+    assert_eq!(actions[1]["error"]["code"], "unavailable", "{}", actions[1]);
+    assert_eq!(succeeded(&actions[2])["stdout"], "again\n", "the task went on");
+    log::verify_complete(&place);
 }
 
 /// Each act with the front stopped before it and killed under it, then the next command.
