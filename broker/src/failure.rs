@@ -108,7 +108,15 @@ impl From<crate::runtime::RuntimeError> for Failure {
 
 impl From<crate::jailed::JailedError> for Failure {
     fn from(error: crate::jailed::JailedError) -> Self {
-        Self::new(Class::Unavailable, error.to_string())
+        Self::new(class_of_start(&error), error.to_string())
+    }
+}
+
+/// A process that could not be started is not there; a log that could not be written is our side's failure.
+fn class_of_start(error: &crate::jailed::JailedError) -> Class {
+    match error {
+        crate::jailed::JailedError::Unrecorded { .. } => Class::Internal,
+        _ => Class::Unavailable,
     }
 }
 
@@ -121,13 +129,31 @@ impl From<crate::audit::AuditError> for Failure {
 impl From<crate::compile::CompileError> for Failure {
     fn from(error: crate::compile::CompileError) -> Self {
         use crate::compile::CompileError;
-        let class = match error {
+        let class = match &error {
             CompileError::Invalid(_) => Class::InvalidModule,
             CompileError::Deadline => Class::Timeout,
             CompileError::Ended(_) => Class::Refused,
-            CompileError::Jailed(_) => Class::Unavailable,
+            CompileError::Jailed(start) => class_of_start(start),
             CompileError::System(_) | CompileError::Lingers => Class::Internal,
         };
         Self::new(class, format!("the module could not be compiled: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::CompileError;
+    use crate::jailed::JailedError;
+
+    /// T-09: nobody is told to try again, or to install something, when it is the log that cannot be written.
+    #[test]
+    fn a_start_without_its_record_is_internal_and_one_that_failed_is_unavailable() {
+        let unrecorded = || JailedError::Unrecorded { role: "worker", why: "no space left".into() };
+        let failed = || JailedError::Setup { role: "worker", why: "too long".into() };
+        assert_eq!(Failure::from(unrecorded()).class, Class::Internal);
+        assert_eq!(Failure::from(CompileError::Jailed(unrecorded())).class, Class::Internal);
+        assert_eq!(Failure::from(failed()).class, Class::Unavailable);
+        assert_eq!(Failure::from(CompileError::Jailed(failed())).class, Class::Unavailable);
     }
 }

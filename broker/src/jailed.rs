@@ -42,6 +42,14 @@ pub enum JailedError {
         /// Why.
         why: String,
     },
+    /// Its start could not be put on the record: it was ended, and nothing goes on (T-09).
+    #[error("the audit log could not be written, so {role} was ended again: {why}")]
+    Unrecorded {
+        /// Which.
+        role: &'static str,
+        /// Why.
+        why: String,
+    },
 }
 
 /// A jailed process that is ready.

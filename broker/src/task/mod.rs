@@ -251,7 +251,7 @@ impl Task {
         task.report.landlock_abi = task.worker.locked.landlock_abi;
         let locked = task.worker.locked.clone();
         if let Err(Stop(Ending::AuditLost(why))) = task.record_start(Role::Worker, task.worker.child.pid, &locked) {
-            return Err(JailedError::Setup { role: "worker", why });
+            return Err(JailedError::Unrecorded { role: Role::Worker.name(), why });
         }
         Ok(task)
     }
