@@ -1,5 +1,6 @@
 //! The middle of every call: recorded before and after, its helper watched, its failure told in the guest's terms.
 
+use super::answers::Question;
 use super::helpers::Helper;
 use super::monitor::{Recording, Row};
 use super::{Ending, Stop, Task, cancelled};
@@ -7,7 +8,6 @@ use crate::audit::{BeginRecord, Decision, EndRecord, Outcome, Record, Ticket, Va
 use crate::ledger::Spent;
 use crate::peer::PeerError;
 use crate::runtime::ChildExit;
-use bincode::Encode;
 use std::time::Duration;
 use tokio::time::Instant;
 use warden_proto::limits::{CANCEL_GRACE, REPLY_DEADLINE};
@@ -128,12 +128,14 @@ impl Task {
 
     /// Asks a helper, and meanwhile watches the worker, the clock and the person.
     ///
-    /// `Err` of the inner result is the guest's answer; the helper is gone then if it was its fault.
-    pub(crate) async fn ask<C, R>(&mut self, role: Role, call: &C, patience: Duration) -> Result<R, CallError>
-    where
-        C: Encode,
-        R: bincode::Decode<()>,
-    {
+    /// The outer `Err` is a call that was lost, and whether it took effect is not known; the helper is gone then if it was
+    /// its fault. The inner one is the helper's own.
+    pub(crate) async fn ask<Q: Question>(
+        &mut self,
+        role: Role,
+        call: &Q,
+        patience: Duration,
+    ) -> Result<Result<Q::Answer, CallError>, CallError> {
         let now = Instant::now();
         let task_deadline = self.ledger.deadline();
         let deadline = (now + patience).min(task_deadline);
@@ -152,7 +154,7 @@ impl Task {
         };
         let early = tokio::select! {
             biased;
-            reply = jailed.peer.reply(request) => Some(reply),
+            reply = jailed.peer.reply::<Result<Q::Answer, CallError>>(request) => Some(reply),
             _ = cancelled(&mut cancel) => None,
             _exit = worker.exited() => None,
             () = tokio::time::sleep_until(deadline) => None,
@@ -168,6 +170,10 @@ impl Task {
             }
         };
         match reply {
+            Ok(Ok(answer)) if !call.is_answered_by(&answer) => {
+                let error = PeerError::Refused("it answered something else than it was asked".to_owned());
+                Err(self.helper_lost(role, &error, false).await)
+            }
             Ok(reply) => Ok(reply),
             Err(error) => Err(self.helper_lost(role, &error, Instant::now() >= task_deadline).await),
         }

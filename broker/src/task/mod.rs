@@ -7,6 +7,7 @@
 
 mod absent;
 mod act;
+mod answers;
 mod file_grants;
 mod files;
 mod handles;
