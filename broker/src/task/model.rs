@@ -11,7 +11,7 @@ use warden_policy::LimitKey;
 use warden_policy::{Call, Verdict as Decided};
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::life::Role;
-use warden_proto::msg::llm::{LlmCall, LlmHelperReply, LlmReply};
+use warden_proto::msg::llm::{LlmCall, LlmReply};
 use warden_proto::msg::worker::{Origin, WorkerReply};
 use warden_proto::render;
 
@@ -72,11 +72,9 @@ impl Task {
         let act = Act { row, input, rule: &rule };
         let ticket = self.begin(&act)?;
         let started = Instant::now();
-        let result = self.ask_model(conversation, tools, options).await;
-        let tokens = match &result {
-            Ok((reply, _)) => reply.usage.map(|u| u64::from(u.total_tokens)),
-            Err(_) => Some(0),
-        };
+        let (result, tokens) = self.ask_model(conversation, tools, options).await;
+        // T-06: what is not known to have cost less has cost what was reserved, or a helper that is killed under each of its
+        // calls would make the budget endless.
         let amount = tokens.unwrap_or(reserved.1);
         self.ledger.settle(reserved.0, amount);
         let moved = result.as_ref().ok().and_then(|(_, content)| u64::try_from(content.len()).ok());
@@ -124,18 +122,29 @@ impl Task {
         Ok((reserved, amount))
     }
 
+    /// The answer, and the tokens that it cost, where that is known.
     async fn ask_model(
         &mut self,
         conversation: Vec<u8>,
         tools: bool,
         options: warden_proto::msg::llm::LlmOptions,
-    ) -> Result<(LlmReply, Vec<u8>), CallError> {
-        let conversation = self.place_for_helper(Role::CapLlm, conversation, 8192).await?;
+    ) -> (Result<(LlmReply, Vec<u8>), CallError>, Option<u64>) {
+        let conversation = match self.place_for_helper(Role::CapLlm, conversation, 8192).await {
+            Ok(conversation) => conversation,
+            // The call itself was never sent.
+            Err(error) => return (Err(error), Some(0)),
+        };
         let call = LlmCall { conversation, tools, options };
         self.model_calls = self.model_calls.saturating_add(1);
-        let reply: LlmHelperReply = self.ask(Role::CapLlm, &call, MODEL_PATIENCE).await?;
-        let reply = reply?;
-        let content = self.payload(Role::CapLlm, reply.content.clone()).await?;
-        Ok((reply, content))
+        let reply = match self.ask(Role::CapLlm, &call, MODEL_PATIENCE).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(refused)) => return (Err(refused), Some(0)),
+            Err(lost) => return (Err(lost), None),
+        };
+        let tokens = reply.usage.map(|usage| u64::from(usage.total_tokens));
+        match self.payload(Role::CapLlm, reply.content.clone()).await {
+            Ok(content) => (Ok((reply, content)), tokens),
+            Err(lost) => (Err(lost), None),
+        }
     }
 }
