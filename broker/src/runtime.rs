@@ -1,13 +1,21 @@
 //! The broker's side of the spawner: processes by name, their start and their end, and the workspaces they inherit.
 
+mod outbox;
+#[cfg(test)]
+mod tests;
+
+use outbox::Outbox;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{oneshot, watch};
-use warden_proto::link_a::{Command, Event, Inherit, LinkA, LinkAError};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{timeout, timeout_at};
+use warden_proto::limits::{SPAWN_DEADLINE, SPAWNER_STALL};
+use warden_proto::link_a::{Command, Event, Inherit, LinkA, LinkAError, Report};
 use warden_proto::msg::life::Role;
 use warden_proto::{List, Text};
 
@@ -41,6 +49,12 @@ pub enum RuntimeError {
     /// More than a message holds.
     #[error("{0}")]
     TooMuch(String),
+    /// It takes no commands, or too many wait for it.
+    #[error("the spawner took no command within {} s; nothing was started, try again with fewer starts at once", SPAWNER_STALL.as_secs())]
+    Busy,
+    /// It took a command and did not say what came of it.
+    #[error("the spawner did not answer within {} s", SPAWN_DEADLINE.as_secs())]
+    Silent,
 }
 
 /// How a process ended.
@@ -74,6 +88,9 @@ type OpenSender = oneshot::Sender<Result<OpenedWorkspace, i32>>;
 
 struct Inner {
     link: AsyncFd<LinkA>,
+    outbox: RefCell<Outbox>,
+    /// Something has gone out of the outbox, or nothing ever will.
+    moved: Notify,
     children: RefCell<HashMap<u32, ChildSlot>>,
     workspaces: RefCell<HashMap<u32, OpenSender>>,
     next: Cell<u32>,
@@ -88,6 +105,8 @@ pub struct Runtime(Rc<Inner>);
 pub struct Child {
     runtime: Runtime,
     id: u32,
+    /// Its command's number in the outbox.
+    command: u64,
     /// What it is.
     pub role: Role,
     /// Its process id, for the log.
@@ -103,6 +122,8 @@ impl Runtime {
             .map_err(|e| RuntimeError::Link(LinkAError::Channel(e.to_string())))?;
         let runtime = Self(Rc::new(Inner {
             link,
+            outbox: RefCell::new(Outbox::new()),
+            moved: Notify::new(),
             children: RefCell::default(),
             workspaces: RefCell::default(),
             next: Cell::new(1),
@@ -115,8 +136,14 @@ impl Runtime {
 
     async fn pump(&self) {
         loop {
-            match self.0.link.get_ref().receive::<Event>(false) {
-                Ok(Some((event, _))) => self.dispatch(event),
+            match self.0.link.get_ref().receive::<Report>(false) {
+                Ok(Some((report, _))) => {
+                    self.0.outbox.borrow_mut().taken(report.taken);
+                    report.event.into_iter().for_each(|event| self.dispatch(event));
+                    if self.flush().is_err() {
+                        break;
+                    }
+                }
                 Ok(None) => match self.0.link.readable().await {
                     Ok(mut ready) => ready.clear_ready(),
                     Err(_) => break,
@@ -124,11 +151,18 @@ impl Runtime {
                 Err(_) => break,
             }
         }
+        self.lost();
+    }
+
+    /// The spawner is gone, and with it everything it made.
+    fn lost(&self) {
         self.0.gone.set(true);
+        self.0.outbox.borrow_mut().clear();
         self.0.workspaces.borrow_mut().clear();
         for (_, slot) in self.0.children.borrow_mut().drain() {
             let _ = slot.exit.send(Some(ChildExit { code: None, signal: None }));
         }
+        self.0.moved.notify_waiters();
     }
 
     fn dispatch(&self, event: Event) {
@@ -171,39 +205,95 @@ impl Runtime {
         id
     }
 
-    fn tell(&self, command: &Command, descriptors: &[std::os::fd::BorrowedFd<'_>]) -> Result<(), RuntimeError> {
+    /// Sends what the link has room for.
+    fn flush(&self) -> Result<(), RuntimeError> {
+        let sent = self.0.outbox.borrow_mut().flush(self.0.link.get_ref());
+        match sent {
+            Ok(true) => self.0.moved.notify_waiters(),
+            Ok(false) => {}
+            Err(error) => {
+                self.lost();
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues a command and sends it if the link has room; never waits.
+    fn tell(&self, command: &Command, descriptors: Vec<OwnedFd>) -> Result<u64, RuntimeError> {
         if self.0.gone.get() {
             return Err(RuntimeError::SpawnerGone);
         }
-        Ok(self.0.link.get_ref().send(command, descriptors)?)
+        let number = match command {
+            Command::Kill { .. } | Command::Release { .. } => {
+                self.0.outbox.borrow_mut().put_always(command, descriptors)?
+            }
+            _ => self.0.outbox.borrow_mut().put(command, descriptors)?,
+        };
+        self.flush()?;
+        Ok(number)
+    }
+
+    /// Waits until a queued command is on its way. T-06: behind a spawner that takes nothing, not for long.
+    async fn sent(&self, number: u64) -> Result<(), RuntimeError> {
+        loop {
+            let moved = self.0.moved.notified();
+            if self.0.gone.get() {
+                return Err(RuntimeError::SpawnerGone);
+            }
+            let patience = self.0.outbox.borrow().patience(number);
+            let Some(until) = patience else { return Ok(()) };
+            if timeout_at(until, moved).await.is_err() && self.0.outbox.borrow().patience(number) == Some(until) {
+                self.0.outbox.borrow_mut().withdraw(number);
+                return Err(RuntimeError::Busy);
+            }
+        }
+    }
+
+    /// What the spawner says to a command that it was sent.
+    async fn heard<T>(
+        &self,
+        number: u64,
+        answer: impl Future<Output = Result<T, oneshot::error::RecvError>>,
+    ) -> Result<T, RuntimeError> {
+        self.sent(number).await?;
+        match timeout(SPAWN_DEADLINE, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(RuntimeError::SpawnerGone),
+            Err(_) => Err(RuntimeError::Silent),
+        }
     }
 
     /// Has the spawner open a directory and keep it.
     pub async fn open_workspace(&self, path: &str) -> Result<OpenedWorkspace, RuntimeError> {
+        let text = Text::new(path).map_err(|e| RuntimeError::TooMuch(format!("a workspace's path: {e}")))?;
         let id = self.name();
         let (send, receive) = oneshot::channel();
         self.0.workspaces.borrow_mut().insert(id, send);
-        let text = Text::new(path).map_err(|e| RuntimeError::TooMuch(format!("a workspace's path: {e}")))?;
-        self.tell(&Command::OpenWorkspace { id, path: text }, &[])?;
-        match receive.await {
+        let number = self.tell(&Command::OpenWorkspace { id, path: text }, Vec::new())?;
+        match self.heard(number, receive).await {
             Ok(Ok(opened)) => Ok(opened),
             Ok(Err(errno)) => {
                 Err(RuntimeError::Workspace { path: path.to_owned(), errno: nix::errno::Errno::from_raw(errno) })
             }
-            Err(_) => Err(RuntimeError::SpawnerGone),
+            Err(error) => {
+                self.0.workspaces.borrow_mut().remove(&id);
+                self.release(id);
+                Err(error)
+            }
         }
     }
 
     /// Gives the spawner a descriptor for a process to come.
     pub fn hold(&self, fd: OwnedFd) -> Result<Inherit, RuntimeError> {
         let id = self.name();
-        self.tell(&Command::Hold { id }, &[fd.as_fd()])?;
+        self.tell(&Command::Hold { id }, vec![fd])?;
         Ok(Inherit::Held { id })
     }
 
     /// Forgets a workspace.
     pub fn release(&self, id: u32) {
-        let _ = self.tell(&Command::Release { id }, &[]);
+        let _ = self.tell(&Command::Release { id }, Vec::new());
     }
 
     /// Forks a worker whose link is `link`.
@@ -223,19 +313,23 @@ impl Runtime {
         let (started, wait) = oneshot::channel();
         let (exit, exit_seen) = watch::channel(None);
         self.0.children.borrow_mut().insert(id, ChildSlot { started: Some(started), exit });
-        self.tell(command, &[link.as_fd()])?;
-        drop(link);
-        // From here on a dropped future must kill what it asked for.
-        let mut child = Child { runtime: self.clone(), id, role, pid: 0, exit: exit_seen };
-        match wait.await {
-            Ok(Ok(pid)) => {
+        let command = match self.tell(command, vec![link]) {
+            Ok(number) => number,
+            Err(error) => {
+                self.0.children.borrow_mut().remove(&id);
+                return Err(error);
+            }
+        };
+        // From here on a dropped future must end what it asked for.
+        let mut child = Child { runtime: self.clone(), id, command, role, pid: 0, exit: exit_seen };
+        match self.heard(command, wait).await? {
+            Ok(pid) => {
                 child.pid = pid;
                 Ok(child)
             }
-            Ok(Err((step, errno))) => {
+            Err((step, errno)) => {
                 Err(RuntimeError::Start { role: role.name(), step, errno: nix::errno::Errno::from_raw(errno) })
             }
-            Err(_) => Err(RuntimeError::SpawnerGone),
         }
     }
 }
@@ -243,7 +337,7 @@ impl Runtime {
 impl Child {
     /// Kills it; [`Child::exited`] tells when it is gone.
     pub fn kill(&self) {
-        let _ = self.runtime.tell(&Command::Kill { child: self.id }, &[]);
+        let _ = self.runtime.tell(&Command::Kill { child: self.id }, Vec::new());
     }
 
     /// Waits for its end.
@@ -257,7 +351,14 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.exit.borrow().is_none() {
+        if self.exit.borrow().is_some() {
+            return;
+        }
+        // What is still queued is never started.
+        let withdrawn = self.runtime.0.outbox.borrow_mut().withdraw(self.command);
+        if withdrawn {
+            self.runtime.0.children.borrow_mut().remove(&self.id);
+        } else {
             self.kill();
         }
     }

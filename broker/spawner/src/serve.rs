@@ -16,7 +16,7 @@ use nix::unistd::{Pid, getppid, setsid};
 use std::os::fd::{AsFd, OwnedFd};
 use warden_jail::process::abort_on_panic;
 use warden_proto::Text;
-use warden_proto::link_a::{Command, Event, LinkA, LinkAError};
+use warden_proto::link_a::{Command, Event, LinkA, LinkAError, Report, TAKEN_UNSAID_MAX};
 use warden_proto::msg::life::Role;
 
 struct Spawner {
@@ -25,13 +25,15 @@ struct Spawner {
     template: Option<Template>,
     children: Children,
     workspaces: Workspaces,
+    /// Commands taken since the last report.
+    taken: u32,
 }
 
 /// Runs until the broker is gone; then everything the spawner made is gone too.
 pub fn run(link: LinkA, binaries: Binaries, broker: Pid) -> Result<(), SpawnerError> {
     let signals = settle(broker)?;
-    let mut spawner =
-        Spawner { link, binaries, template: None, children: Children::default(), workspaces: Workspaces::default() };
+    let (children, workspaces) = (Children::default(), Workspaces::default());
+    let mut spawner = Spawner { link, binaries, template: None, children, workspaces, taken: 0 };
     // Warm before it is asked for: a template that cannot start is reported with the first worker.
     spawner.template = Template::start(&spawner.binaries).ok();
     let result = spawner.serve(&signals);
@@ -80,15 +82,25 @@ impl Spawner {
                 self.reap()?;
             }
             while let Some((command, descriptors)) = self.link.receive::<Command>(false)? {
+                self.taken = self.taken.saturating_add(1);
                 self.obey(command, descriptors)?;
+                if self.taken >= TAKEN_UNSAID_MAX {
+                    self.say(None)?;
+                }
             }
         }
+    }
+
+    /// A report; with each goes how many commands were taken.
+    fn say(&mut self, event: Option<Event>) -> Result<(), LinkAError> {
+        let taken = std::mem::take(&mut self.taken);
+        self.link.send(&Report { taken, event }, &[])
     }
 
     fn reap(&mut self) -> Result<(), SpawnerError> {
         let (events, others) = self.children.reap();
         for event in events {
-            self.link.send(&event, &[])?;
+            self.say(Some(event))?;
         }
         if self.template.as_ref().is_some_and(|t| others.contains(&t.pid)) {
             self.template = None;
@@ -103,7 +115,7 @@ impl Spawner {
         match command {
             Command::OpenWorkspace { id, path } => {
                 let event = self.workspaces.open(id, path.as_str());
-                self.link.send(&event, &[])?;
+                self.say(Some(event))?;
             }
             Command::Hold { id } => {
                 if let Some(fd) = descriptors.pop() {
@@ -167,7 +179,7 @@ impl Spawner {
             }
             Err(error) => Event::StartFailed { child, step: Text::cut(error.step), errno: error.errno as i32 },
         };
-        self.link.send(&event, &[])?;
+        self.say(Some(event))?;
         Ok(())
     }
 }

@@ -30,6 +30,11 @@ pub const HELLO_DEADLINE: Duration = Duration::from_secs(2);
 pub const LOCKED_DEADLINE: Duration = Duration::from_secs(5);
 /// From a request to its reply, where the operation has no deadline of its own.
 pub const REPLY_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a command waits behind a spawner that takes none.
+pub const SPAWNER_STALL: Duration = Duration::from_secs(2);
+/// From a command that was sent to the spawner's word on it: a template on a cold disk warms in this time, and a burst of
+/// starts is served one by one.
+pub const SPAWN_DEADLINE: Duration = Duration::from_secs(30);
 /// What a helper gets to end cleanly after a cancel.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(2);
 /// What cap-proc's runner gets to remove its commands' private files at the end of a task; all processes are gone by then.

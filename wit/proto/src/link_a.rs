@@ -125,6 +125,18 @@ pub enum Event {
     },
 }
 
+/// Commands that the spawner takes at most without saying so.
+pub const TAKEN_UNSAID_MAX: u32 = 8;
+
+/// What the spawner sends.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Report {
+    /// Commands it has taken since its last report: the broker has no more of them on the way than the link holds.
+    pub taken: u32,
+    /// What has happened.
+    pub event: Option<Event>,
+}
+
 /// Link A failed: whoever sees this ends.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkAError {
@@ -162,9 +174,15 @@ pub fn pair() -> Result<(LinkA, LinkA), LinkAError> {
 }
 
 impl LinkA {
-    /// Sends one message and rings; `descriptors` are [`LANE_DESCRIPTORS_MAX`] at most.
+    /// Sends one message and rings; `descriptors` are [`LANE_DESCRIPTORS_MAX`] at most. Blocks while the other side does
+    /// not read.
     pub fn send<T: Encode>(&self, message: &T, descriptors: &[BorrowedFd<'_>]) -> Result<(), LinkAError> {
-        self.sender.send(&codec::encode(message)?).map_err(|e| LinkAError::Channel(e.to_string()))?;
+        self.send_encoded(&codec::encode(message)?, descriptors)
+    }
+
+    /// The same with a message that is encoded already.
+    pub fn send_encoded(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), LinkAError> {
+        self.sender.send(message).map_err(|e| LinkAError::Channel(e.to_string()))?;
         let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&numbers)];
         let control: &[ControlMessage<'_>] = if numbers.is_empty() { &[] } else { &rights };
