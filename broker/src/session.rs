@@ -94,7 +94,7 @@ where
             eprintln!("warden: started as root; running as uid {uid} ({why})");
         }
         birth::become_user(Uid::from_raw(*uid), Gid::from_raw(*gid))
-            .map_err(internal("warden could not stop being root"))?;
+            .map_err(|e| Failure::internal(format!("warden could not stop being root: {e}")))?;
     }
     let (link, _spawner) = warden_spawner::start(binaries).map_err(|e| Failure::internal(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -31,6 +31,9 @@ pub enum SpawnerError {
     /// A system call failed.
     #[error("the spawner could not {0}: {1}")]
     System(&'static str, #[source] nix::errno::Errno),
+    /// It could not give up what it does not need.
+    #[error("the spawner could not give up its privileges: {0}")]
+    Privileges(#[from] warden_jail::process::ProcessError),
     /// Something else has already started a thread: a fork now would leave its locks held for ever.
     #[error("the spawner must be forked before any thread exists, and this process has {0}")]
     Threads(usize),

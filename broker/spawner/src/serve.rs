@@ -14,7 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getppid, setsid};
 use std::os::fd::{AsFd, OwnedFd};
-use warden_jail::process::abort_on_panic;
+use warden_jail::process::{self, abort_on_panic};
 use warden_proto::Text;
 use warden_proto::link_a::{Command, Event, LinkA, LinkAError, Report, TAKEN_UNSAID_MAX};
 use warden_proto::msg::life::Role;
@@ -60,11 +60,28 @@ fn settle(broker: Pid) -> Result<SignalFd, SpawnerError> {
     prctl::set_child_subreaper(true).map_err(step("adopt orphans"))?;
     setsid().map_err(step("lead a session"))?;
     raise_descriptor_limit().map_err(step("raise its limit of descriptors"))?;
+    give_up()?;
     std::env::set_current_dir("/").map_err(|_| SpawnerError::System("change to /", Errno::EIO))?;
     let mut set = SigSet::empty();
     set.add(Signal::SIGCHLD);
     set.thread_block().map_err(step("block SIGCHLD"))?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(step("watch its children"))
+}
+
+/// T-03: what the spawner can do without. It gives up every capability, in every set, and what exec could give it.
+///
+/// What it keeps, and why:
+/// - its uid, which is all that it needs to kill what it made: every process of ours has it, and none changes it;
+/// - no Landlock domain and no signal scope: its children's could only narrow from its own, and it alone signals them;
+/// - no seccomp filter: children inherit it, and theirs are allowlists that deny more; it would cost each of their calls;
+/// - fork, exec, and the descriptors of the programs and workspaces: they are its work.
+///
+/// A workspace beneath a folder that only another user can pass is not opened, as root neither: the helper that would work
+/// in it has no capability either.
+fn give_up() -> Result<(), SpawnerError> {
+    process::no_new_privs()?;
+    process::drop_capabilities()?;
+    Ok(())
 }
 
 impl Spawner {
