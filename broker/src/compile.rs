@@ -1,15 +1,18 @@
 //! From a module's bytes to machine code that a worker may map: the cache, else a compiler in a jail of its own.
 
+use crate::audit::{AuditError, ProcessRecord};
 use crate::cache::{self, Cache, ENTRY_MAX_BYTES};
+use crate::cancel::unless_cancelled;
 use crate::jailed::{Birth, Jailed, JailedError};
 use crate::peer::PeerError;
-use crate::runtime::Runtime;
 use crate::sealed;
+use crate::task::Surroundings;
 use sha2::{Digest, Sha256};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use warden_proto::Kind;
+use warden_proto::limits::CANCEL_GRACE;
 use warden_proto::msg::life::Role;
 use warden_proto::msg::worker::{CompilerSetup, End, Finish};
 
@@ -39,6 +42,15 @@ pub enum CompileError {
     /// Our side failed.
     #[error("compiled code could not be kept: {0}")]
     System(nix::errno::Errno),
+    /// A person asked for the end.
+    #[error("ended by signal {signal}")]
+    Cancelled {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// The compiler's start or end could not be put on the record: nothing goes on (T-09).
+    #[error("the audit log could not be written: {0}")]
+    Unrecorded(#[from] AuditError),
 }
 
 /// Code ready to be mapped.
@@ -56,7 +68,7 @@ pub struct Compiled {
 
 /// Finds or makes the code of `module`.
 pub async fn compile(
-    runtime: &Runtime,
+    around: &Surroundings,
     cache: Option<&Cache>,
     module: &[u8],
     metered: bool,
@@ -69,7 +81,7 @@ pub async fn compile(
         Ok(_) => {}
         Err(error) => warning = Some(error.to_string()),
     }
-    let code = run_compiler(runtime, module, metered).await?;
+    let code = run_compiler(around, module, metered).await?;
     if let Some((cache, key)) = &keyed
         && let Err(error) = cache.put(key, &code)
     {
@@ -79,7 +91,7 @@ pub async fn compile(
     Ok(Compiled { code, module_sha256, cached: false, warning })
 }
 
-async fn run_compiler(runtime: &Runtime, module: &[u8], metered: bool) -> Result<Vec<u8>, CompileError> {
+async fn run_compiler(around: &Surroundings, module: &[u8], metered: bool) -> Result<Vec<u8>, CompileError> {
     let input = sealed::holding("module", module).map_err(CompileError::System)?;
     let output = sealed::writable("code").map_err(CompileError::System)?;
     let setup = CompilerSetup {
@@ -89,16 +101,22 @@ async fn run_compiler(runtime: &Runtime, module: &[u8], metered: bool) -> Result
     };
     let descriptors = [input.as_fd(), output.as_fd()];
     let birth = Birth { role: Role::Compiler, descriptors: &descriptors, inherit: Vec::new() };
-    let mut compiler = Jailed::start(runtime, birth, &setup).await?;
-    let deadline = Instant::now() + COMPILE_DEADLINE;
-    let frame = timeout_at(deadline, compiler.peer.next()).await.map_err(|_| CompileError::Deadline)??;
-    if frame.kind != Kind::Finish {
-        return Err(PeerError::Refused(format!("it sent {:?}", frame.kind)).into());
-    }
-    let finish: Finish = frame.decode().map_err(PeerError::from)?;
+    let cancelled = |signal| CompileError::Cancelled { signal };
+    let started = unless_cancelled(&around.cancel, Jailed::start(&around.runtime, birth, &setup)).await;
+    let mut compiler = started.map_err(cancelled)??;
+    let record = ProcessRecord { task: None, policy_hash: None, role: Role::Compiler, pid: compiler.child.pid };
+    record.locked(&mut around.audit.borrow_mut(), &compiler.locked)?;
+    let finish = unless_cancelled(&around.cancel, finish_of(&mut compiler)).await.map_err(cancelled);
     compiler.child.kill();
-    // Its mappings end with it; only then can the output be sealed.
-    timeout_at(Instant::now() + END_DEADLINE, compiler.child.exited()).await.map_err(|_| CompileError::Lingers)?;
+    // Its mappings end with it; only then can the output be sealed. A person who wants the end waits no longer than for a
+    // helper's.
+    let patience = if finish.is_err() { CANCEL_GRACE } else { END_DEADLINE };
+    let exit = timeout_at(Instant::now() + patience, compiler.child.exited()).await.ok();
+    record.ended(&mut around.audit.borrow_mut(), exit)?;
+    let finish = finish??;
+    if exit.is_none() {
+        return Err(CompileError::Lingers);
+    }
     match finish.end {
         End::Returned if finish.output_len <= ENTRY_MAX_BYTES => {
             sealed::seal(&output).map_err(CompileError::System)?;
@@ -107,4 +125,14 @@ async fn run_compiler(runtime: &Runtime, module: &[u8], metered: bool) -> Result
         End::Invalid { message } => Err(CompileError::Invalid(message.into_string())),
         other => Err(PeerError::Refused(format!("it ended with {other:?}")).into()),
     }
+}
+
+/// The compiler's last frame, which is its only one.
+async fn finish_of(compiler: &mut Jailed) -> Result<Finish, CompileError> {
+    let deadline = Instant::now() + COMPILE_DEADLINE;
+    let frame = timeout_at(deadline, compiler.peer.next()).await.map_err(|_| CompileError::Deadline)??;
+    if frame.kind != Kind::Finish {
+        return Err(PeerError::Refused(format!("it sent {:?}", frame.kind)).into());
+    }
+    Ok(frame.decode().map_err(PeerError::from)?)
 }

@@ -28,6 +28,8 @@ pub enum Class {
     InvalidModule,
     /// Our side failed.
     Internal,
+    /// A person asked for the end, by this signal.
+    Cancelled(i32),
 }
 
 impl Class {
@@ -39,7 +41,7 @@ impl Class {
             Self::Timeout => "timeout",
             Self::Trap => "trap",
             Self::Refused => "refused",
-            Self::Unavailable => "unavailable",
+            Self::Unavailable | Self::Cancelled(_) => "unavailable",
             Self::NotFound => "not-found",
             Self::Usage | Self::InvalidModule => "invalid-argument",
             Self::Internal => "internal",
@@ -54,6 +56,7 @@ impl Class {
             Self::Trap | Self::Refused | Self::Unavailable | Self::InvalidModule | Self::Internal => 125,
             Self::NotFound => 127,
             Self::Usage => 2,
+            Self::Cancelled(signal) => SIGNAL_BASE.saturating_add(signal),
         }
     }
 }
@@ -116,6 +119,7 @@ impl From<crate::jailed::JailedError> for Failure {
 fn class_of_start(error: &crate::jailed::JailedError) -> Class {
     match error {
         crate::jailed::JailedError::Unrecorded { .. } => Class::Internal,
+        crate::jailed::JailedError::Cancelled { signal } => Class::Cancelled(*signal),
         _ => Class::Unavailable,
     }
 }
@@ -134,7 +138,8 @@ impl From<crate::compile::CompileError> for Failure {
             CompileError::Deadline => Class::Timeout,
             CompileError::Ended(_) => Class::Refused,
             CompileError::Jailed(start) => class_of_start(start),
-            CompileError::System(_) | CompileError::Lingers => Class::Internal,
+            CompileError::System(_) | CompileError::Lingers | CompileError::Unrecorded(_) => Class::Internal,
+            CompileError::Cancelled { signal } => return Self::new(Class::Cancelled(*signal), error.to_string()),
         };
         Self::new(class, format!("the module could not be compiled: {error}"))
     }

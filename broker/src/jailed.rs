@@ -42,6 +42,12 @@ pub enum JailedError {
         /// Why.
         why: String,
     },
+    /// A person asked for the end while it got ready.
+    #[error("ended by signal {signal}")]
+    Cancelled {
+        /// The signal's number.
+        signal: i32,
+    },
     /// Its start could not be put on the record: it was ended, and nothing goes on (T-09).
     #[error("the audit log could not be written, so {role} was ended again: {why}")]
     Unrecorded {

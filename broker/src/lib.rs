@@ -20,6 +20,7 @@
 
 pub mod audit;
 pub mod cache;
+pub mod cancel;
 pub mod cli;
 pub mod compile;
 pub mod deciding;

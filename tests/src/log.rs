@@ -21,6 +21,13 @@ pub fn of(place: &Place, capability: &str) -> Vec<Value> {
     records(place).into_iter().filter(|record| record["capability"] == capability).collect()
 }
 
+/// The records of processes of `role` that say `op`: `locked`, `started` or `ended`.
+pub fn processes(place: &Place, role: &str, op: &str) -> Vec<Value> {
+    let mut records = of(place, "task.process");
+    records.retain(|record| record["role"] == role && record["op"] == op);
+    records
+}
+
 /// The verdict of `warden audit verify` on the place's log.
 #[track_caller]
 pub fn verify(place: &Place) -> Value {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use warden_tests::manifest::{self, failed, succeeded};
 use warden_tests::place::long_module;
-use warden_tests::{Family, Place, Process, Task, gate, is_root, log, processes, sample, skipped};
+use warden_tests::{Family, NOBODY, Place, Process, Task, gate, is_root, log, processes, sample, skipped};
 
 /// A death is told within this.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
@@ -33,9 +33,7 @@ fn looping() -> (Place, warden_tests::Running) {
     let file = sample("loop.wat");
     let args = ["--json", "run", "--timeout", "50s", "--config", config.to_str().unwrap(), file.to_str().unwrap()];
     let running = place.start(&args);
-    processes::wait("the guest", || {
-        log::of(&place, "task.process").iter().any(|record| record["role"] == "worker").then_some(())
-    });
+    processes::wait("the guest", || (!log::processes(&place, "worker", "locked").is_empty()).then_some(()));
     (place, running)
 }
 
@@ -281,6 +279,170 @@ fn a_second_interrupt_ends_everything_at_once() {
     assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     assert_eq!(ran.status, 130);
     gone(&family.members);
+}
+
+/// A person's signal is heard while a module is compiled: a compiler that does not end is ended, and all is left clean.
+#[test]
+fn an_interrupt_ends_a_compilation() {
+    if !is_root() {
+        return skipped("the compiler is stopped by root only");
+    }
+    let place = Place::of_user();
+    let config = place.policy("");
+    let file = place.put("long.wat", long_module());
+    let args = ["--json", "run", "--config", config.to_str().unwrap(), file.to_str().unwrap()];
+    for (signal, status) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let running = place.start(&args);
+        processes::wait("a compiler at work", || {
+            let compiler = Family::of(running.pid()).role("compiler")?;
+            (log::processes(&place, "compiler", "locked").iter().any(|record| record["input"]["pid"] == compiler.pid))
+                .then(|| compiler.signal(Signal::SIGSTOP))
+        });
+        let family = running.family();
+        let began = Instant::now();
+        running.signal(signal);
+        let ran = running.end();
+        assert!(began.elapsed() < TOLD_WITHIN + Duration::from_millis(500), "{:?}", began.elapsed());
+        let object = ran.fails("unavailable", status);
+        assert!(object["error"].as_str().unwrap().contains("signal"), "{object}");
+        gone(&family.members);
+        log::verify_complete(&place);
+    }
+    // The control: nobody interrupts.
+    place.run(&args).exits(7);
+}
+
+/// The same while a helper gets ready: it is the spawner that does not answer here.
+#[test]
+fn an_interrupt_ends_the_wait_for_a_helper() {
+    if !is_root() {
+        return skipped("the spawner is stopped by root only");
+    }
+    let (place, running) = at_gate_without_files();
+    let family = running.family();
+    family.spawner().expect("a spawner").signal(Signal::SIGSTOP);
+    place.put("work/gate-1", "");
+    processes::wait("the second step", || (log::of(&place, "proc.spawn").len() >= 2).then_some(()));
+    // It waits now for cap-fs, which nobody starts.
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(log::of(&place, "fs.read_file").is_empty());
+    let began = Instant::now();
+    running.signal(Signal::SIGINT);
+    let ran = running.end();
+    assert!(began.elapsed() < TOLD_WITHIN + Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!((ran.status, ran.object()["outcome"].as_str()), (130, Some("error")), "{}", ran.out);
+    gone(&family.members);
+    log::verify(&place);
+    // The control: with a spawner that answers, the same task goes to its end.
+    let (place, running) = at_gate_without_files();
+    gate::open(&place, 1);
+    succeeded(&manifest::actions(&running.end().outcome("unverified"))[1]);
+}
+
+/// A task at its gate that has not used a file yet.
+fn at_gate_without_files() -> (Place, warden_tests::Running) {
+    let place = Place::new();
+    place.work_policy(gate::COMMAND);
+    place.put("work/a.txt", "hello");
+    let running = Task::runbook(&[gate::step(1), ("fs.read_file", json!({"path": "work:a.txt"}))]).start(&place);
+    gate::reached(&place, 1);
+    gate::stands(&running, 1);
+    (place, running)
+}
+
+/// A spawner that was held up takes what waits for it when it goes on.
+#[test]
+fn a_spawner_that_was_held_up_goes_on() {
+    if !is_root() {
+        return skipped("the spawner is stopped by root only");
+    }
+    let (place, running) = at_gate_without_files();
+    let family = running.family();
+    family.spawner().expect("a spawner").signal(Signal::SIGSTOP);
+    place.put("work/gate-1", "");
+    processes::wait("the second step", || (log::of(&place, "proc.spawn").len() >= 2).then_some(()));
+    std::thread::sleep(Duration::from_millis(300));
+    family.spawner().expect("a spawner").signal(Signal::SIGCONT);
+    let actions = manifest::actions(&running.end().outcome("unverified"));
+    // It took the command when it could: what only waits is not given up.
+    succeeded(&actions[1]);
+    log::verify_complete(&place);
+}
+
+/// What a compiler wrote may change for as long as it lives: one that cannot be ended gives no code.
+#[test]
+fn a_compiler_that_lingers_gives_no_code() {
+    if !is_root() {
+        return skipped("the spawner is stopped by root only");
+    }
+    let place = Place::of_user();
+    let config = place.policy("");
+    let file = place.put("long.wat", long_module());
+    let args = ["--json", "run", "--config", config.to_str().unwrap(), file.to_str().unwrap()];
+    let running = place.start(&args);
+    let broker = running.pid();
+    processes::wait("a compiler at work", || {
+        (!log::processes(&place, "compiler", "locked").is_empty())
+            .then(|| Family::of(broker).role("compiler"))
+            .flatten()
+    });
+    let family = running.family();
+    // Nobody is there to end it when it has finished.
+    family.spawner().expect("a spawner").signal(Signal::SIGSTOP);
+    let object = running.end().fails("internal", 125);
+    assert!(object["error"].as_str().unwrap().contains("did not end"), "{object}");
+    gone(&family.members);
+    let kept = std::fs::read_dir(place.path("cache/wasi-warden")).unwrap().count();
+    assert_eq!(kept, 0, "nothing is kept of it");
+    // T-09: that its end was not seen is on the record.
+    let ends = log::processes(&place, "compiler", "ended");
+    assert_eq!((ends.len(), &ends[0]["result"]["error"]), (1, &json!("timeout")), "{ends:?}");
+    place.run(&args).exits(7);
+    let ended = &log::processes(&place, "compiler", "ended")[1]["result"]["ok"];
+    assert!(ended["status"] == 0 || ended["signal"] == 9, "the control: one that was seen to end: {ended}");
+}
+
+/// T-06: the compiler's output is bounded by the kernel too, whatever has become of the compiler.
+#[test]
+fn a_compiler_cannot_write_more_than_its_limit() {
+    if !is_root() {
+        return skipped("the limits of another process are read and set by root only");
+    }
+    let place = Place::of_user();
+    let config = place.policy("");
+    let file = place.put("long.wat", long_module());
+    let args = ["--json", "run", "--config", config.to_str().unwrap(), file.to_str().unwrap()];
+    let running = place.start(&args);
+    let compiler = processes::wait("a compiler at work", || {
+        let compiler = Family::of(running.pid()).role("compiler")?;
+        (!log::processes(&place, "compiler", "locked").is_empty()).then_some(compiler)
+    });
+    compiler.signal(Signal::SIGSTOP);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", compiler.pid)).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max file size")).expect("its limit of files");
+    let said: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(said[3..5], ["536870912", "536870912"], "as long as an entry of the cache may be: {line}");
+    // The limit itself, made small enough to be met by a module that compiles in a test.
+    lower_file_size(compiler.pid, 4096);
+    compiler.signal(Signal::SIGCONT);
+    let family = running.family();
+    let ran = running.end();
+    let object = ran.object();
+    let code = object["error_code"].as_str().unwrap();
+    assert!(["refused", "unavailable"].contains(&code) && ran.status == 125, "{object}");
+    gone(&family.members);
+    log::verify_complete(&place);
+    // The control: under the limit that it gets, the same module compiles.
+    place.run(&args).exits(7);
+}
+
+/// By a process of the same user, which may do so without any capability.
+fn lower_file_size(pid: i32, bytes: u64) {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new("prlimit");
+    let lowered =
+        command.args(["--pid", &pid.to_string(), &format!("--fsize={bytes}")]).uid(NOBODY).gid(NOBODY).status();
+    assert!(lowered.expect("prlimit is there").success());
 }
 
 /// A helper that is silent is not waited for without end.

@@ -38,8 +38,8 @@ pub async fn run(session: &Session, guest: Guest, progress: Rc<dyn Progress>) ->
     let policy = session.policy.clone();
     let limit = |key| policy.limits().get(key);
     let fuel = limit(LimitKey::Fuel);
-    let runtime = &session.around.runtime;
-    let compiled = compile::compile(runtime, session.cache.as_ref(), &guest.module, fuel.is_some()).await?;
+    let (around, cache) = (&session.around, session.cache.as_ref());
+    let compiled = compile::compile(around, cache, &guest.module, fuel.is_some()).await?;
     if let Some(warning) = &compiled.warning {
         tracing::warn!(%warning, "compiled code was not kept");
     }

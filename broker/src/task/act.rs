@@ -3,8 +3,9 @@
 use super::answers::Question;
 use super::helpers::Helper;
 use super::monitor::{Recording, Row};
-use super::{Ending, Stop, Task, cancelled};
-use crate::audit::{BeginRecord, Decision, EndRecord, Outcome, Record, Ticket, Value};
+use super::{Ending, Stop, Task};
+use crate::audit::{BeginRecord, Decision, EndRecord, Outcome, ProcessRecord, Record, Ticket, Value};
+use crate::cancel::cancelled;
 use crate::ledger::Spent;
 use crate::peer::PeerError;
 use crate::runtime::ChildExit;
@@ -105,25 +106,19 @@ impl Task {
         for what in locked.degraded.iter() {
             self.report.degrade(what.as_str());
         }
-        let descriptors: Vec<Value<'_>> = locked.descriptors.iter().map(|d| Value::Number(u64::from(*d))).collect();
-        let input = [
-            ("pid", Value::Number(u64::from(pid))),
-            ("landlock_abi", Value::Number(u64::from(locked.landlock_abi))),
-            ("seccomp_filters", Value::Number(u64::from(locked.seccomp_filters))),
-            ("descriptors", Value::List(&descriptors)),
-        ];
-        let act = BeginRecord {
-            task: Some(&self.id_text),
-            role: role.name(),
-            capability: "task.process",
-            op: "locked",
-            input: Value::Fields(&input),
-            decision: None,
-            rule: None,
-            policy_hash: Some(&self.policy_hash),
-        };
-        let record = Record { act, ..Record::default() };
-        self.around.audit.borrow_mut().single(&record).map_err(audit_lost)
+        let mut log = self.around.audit.borrow_mut();
+        self.process(role, pid).locked(&mut log, locked).map_err(audit_lost)
+    }
+
+    /// Records that a process of this task has ended; none is an end that was not seen in time.
+    pub(crate) fn record_end(&self, role: Role, pid: u32, exit: Option<ChildExit>) -> Result<(), Stop> {
+        let mut log = self.around.audit.borrow_mut();
+        self.process(role, pid).ended(&mut log, exit).map_err(audit_lost)
+    }
+
+    /// Whom the records of a process are about.
+    pub(crate) fn process(&self, role: Role, pid: u32) -> ProcessRecord<'_> {
+        ProcessRecord { task: Some(&self.id_text), policy_hash: Some(&self.policy_hash), role, pid }
     }
 
     /// Asks a helper, and meanwhile watches the worker, the clock and the person.
@@ -181,7 +176,12 @@ impl Task {
 
     /// A helper has died, was silent or broke the protocol: it is gone, with all its handles, and nobody else is.
     pub(crate) async fn helper_lost(&mut self, role: Role, error: &PeerError, out_of_time: bool) -> CallError {
-        let exit = self.helpers.remove(role).await;
+        let removed = self.helpers.remove(role).await;
+        if let Some((role, pid, exit)) = removed {
+            // A log that cannot take it takes no other record either, so that the task ends with the one that follows.
+            let _ = self.record_end(role, pid, exit);
+        }
+        let exit = removed.and_then(|(.., exit)| exit);
         match role {
             Role::CapFs => self.handles.clear(),
             Role::CapProcFront => {

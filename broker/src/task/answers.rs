@@ -59,9 +59,7 @@ impl<C: Encode> Question for ProcCall<C> {
             | (Self::Start { .. }, ProcReply::Started { .. })
             | (Self::Wait { .. }, ProcReply::Exited { .. })
             | (Self::Signal { .. } | Self::Close { .. }, ProcReply::Done) => true,
-            (Self::Read { max_bytes, .. }, ProcReply::Data { bytes, .. }) => {
-                within(bytes.len(), u64::from(*max_bytes))
-            }
+            (Self::Read { max_bytes, .. }, ProcReply::Data { bytes, .. }) => within(bytes.len(), u64::from(*max_bytes)),
             (Self::WriteStdin { bytes: sent, .. }, ProcReply::Accepted { bytes }) => {
                 usize::try_from(*bytes).is_ok_and(|taken| taken <= sent.len())
             }

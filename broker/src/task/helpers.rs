@@ -1,14 +1,15 @@
 //! The helpers of one task: started at first use, one per capability, ended with the task.
 
-use super::{Stop, Task};
+use super::act::audit_lost;
+use super::{Ending, Stop, Task};
+use crate::cancel::cancelled;
 use crate::jailed::{Birth, Jailed};
-use crate::runtime::ChildExit;
+use crate::runtime::{Child, ChildExit};
 use crate::sealed;
 use std::os::fd::AsFd;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use warden_policy::{Access, ArgvShape, RuleKind};
-use warden_proto::limits::{CANCEL_GRACE, CLEANUP_DEADLINE};
 use warden_proto::link_a::Inherit;
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::{self, FsSetup, PathRuleSetup, WorkspaceSetup};
@@ -26,8 +27,18 @@ const STARTS_MAX: u32 = 5;
 pub(crate) struct Helper {
     pub jailed: Jailed,
     /// The other process of a capability that is two (cap-proc's runner).
-    pub companion: Option<crate::runtime::Child>,
+    pub companion: Option<Companion>,
 }
+
+/// A process without a link to the broker.
+pub(crate) struct Companion {
+    pub child: Child,
+    /// Descriptors that it was given, the standard three included.
+    pub descriptors: u32,
+}
+
+/// A process that was ended, and how, if that was seen in time.
+pub(crate) type EndedProcess = (Role, u32, Option<ChildExit>);
 
 /// The helpers of one task.
 #[derive(Default)]
@@ -35,7 +46,7 @@ pub(crate) struct Helpers {
     running: Vec<(Role, Helper)>,
     starts: Vec<(Role, u32)>,
     /// Companions of helpers that are gone, which end by themselves.
-    leaving: Vec<crate::runtime::Child>,
+    leaving: Vec<Companion>,
 }
 
 impl Helpers {
@@ -54,39 +65,49 @@ impl Helpers {
     }
 
     /// Kills a helper and waits a moment for its end.
-    pub async fn remove(&mut self, role: Role) -> Option<ChildExit> {
+    pub async fn remove(&mut self, role: Role) -> Option<EndedProcess> {
         let at = self.running.iter().position(|(r, _)| *r == role)?;
-        let (_, mut helper) = self.running.swap_remove(at);
+        let (_, Helper { mut jailed, companion }) = self.running.swap_remove(at);
         // The runner ends with the front's socket; killed, it would leave what it has to remove (T-12).
-        self.leaving.extend(helper.companion.take());
+        self.leaving.extend(companion);
         // One that has ended by itself is asked how before it is killed.
-        let own = tokio::time::timeout(Duration::from_millis(50), helper.jailed.child.exited()).await;
-        if let Ok(exit) = own {
-            return Some(exit);
+        let mut exit = timeout(OWN_END, jailed.child.exited()).await.ok();
+        if exit.is_none() {
+            jailed.child.kill();
+            exit = timeout(KILLED_END, jailed.child.exited()).await.ok();
         }
-        helper.jailed.child.kill();
-        tokio::time::timeout(Duration::from_millis(500), helper.jailed.child.exited()).await.ok();
-        None
+        Some((role, jailed.child.pid, exit))
     }
 
-    /// Ends every helper: all are asked first, then waited for together, then killed.
-    pub async fn end_all(&mut self) {
-        let deadline = Instant::now() + CANCEL_GRACE;
+    /// Ends every helper: all are asked first, then waited for together, then killed. `cleanup`: until when what their
+    /// commands made may take to be removed.
+    pub async fn end_all(&mut self, deadline: Instant, cleanup: Instant) -> Vec<EndedProcess> {
         for (_, helper) in &mut self.running {
             let _ = helper.jailed.peer.send(Kind::Goodbye, 0, &(), &[], deadline).await;
         }
-        for (_, mut helper) in self.running.drain(..) {
-            let _ = tokio::time::timeout_at(deadline, helper.jailed.child.exited()).await;
-            helper.jailed.child.kill();
-            self.leaving.extend(helper.companion);
+        let mut ended = Vec::new();
+        for (role, Helper { mut jailed, companion }) in self.running.drain(..) {
+            let mut exit = timeout_at(deadline, jailed.child.exited()).await.ok();
+            if exit.is_none() {
+                jailed.child.kill();
+                exit = timeout(OWN_END, jailed.child.exited()).await.ok();
+            }
+            ended.push((role, jailed.child.pid, exit));
+            self.leaving.extend(companion);
         }
         // The runner ends with the front's socket. Its commands end at once; what they made takes longer to remove.
-        let deadline = Instant::now() + CLEANUP_DEADLINE;
-        for mut companion in self.leaving.drain(..) {
-            let _ = tokio::time::timeout_at(deadline, companion.exited()).await;
+        for Companion { mut child, .. } in self.leaving.drain(..) {
+            let exit = timeout_at(cleanup, child.exited()).await.ok();
+            ended.push((child.role, child.pid, exit));
         }
+        ended
     }
 }
+
+/// What one that has ended by itself gets to be reaped.
+const OWN_END: Duration = Duration::from_millis(50);
+/// What one that was killed gets to be reaped.
+const KILLED_END: Duration = Duration::from_millis(500);
 
 fn too_long(what: &str) -> impl Fn(warden_proto::bounded::TooLong) -> CallError + '_ {
     move |e| CallError::new(ErrorCode::Internal, &format!("{what}: {e}"))
@@ -102,16 +123,15 @@ impl Task {
             let message = format!("{} has ended {STARTS_MAX} times in this task and is not started again", role.name());
             return Ok(Err(CallError::new(ErrorCode::Unavailable, &message)));
         }
-        let started = match role {
-            Role::CapFs => self.start_files().await,
-            Role::CapProcFront => self.start_commands().await,
-            Role::CapLlm => self.start_model().await,
-            _ => Err(CallError::new(ErrorCode::Internal, "no such helper")),
-        };
-        match started {
+        match self.start_watched(role).await? {
             Ok(helper) => {
                 let (pid, locked) = (helper.jailed.child.pid, helper.jailed.locked.clone());
+                let companion = helper.companion.as_ref().map(|c| (c.child.role, c.child.pid, c.descriptors));
                 self.helpers.running.push((role, helper));
+                if let Some((role, pid, descriptors)) = companion {
+                    let mut log = self.around.audit.borrow_mut();
+                    self.process(role, pid).started(&mut log, descriptors).map_err(audit_lost)?;
+                }
                 self.record_start(role, pid, &locked)?;
                 Ok(Ok(()))
             }
@@ -122,11 +142,30 @@ impl Task {
         }
     }
 
+    /// Starts a helper, and meanwhile watches the person and the clock: half a start is dropped, and killed with that.
+    async fn start_watched(&self, role: Role) -> Result<Result<Helper, CallError>, Stop> {
+        let mut cancel = self.around.cancel.clone();
+        let start = async {
+            match role {
+                Role::CapFs => self.start_files().await,
+                Role::CapProcFront => self.start_commands().await,
+                Role::CapLlm => self.start_model().await,
+                _ => Err(CallError::new(ErrorCode::Internal, "no such helper")),
+            }
+        };
+        tokio::select! {
+            biased;
+            signal = cancelled(&mut cancel) => Err(Stop(Ending::Cancelled(signal))),
+            () = sleep_until(self.ledger.deadline()) => Err(Stop(Ending::Timeout)),
+            started = start => Ok(started),
+        }
+    }
+
     fn workspace_descriptors(&self) -> Vec<Inherit> {
         self.spec.workspaces.iter().map(|w| Inherit::Workspace { id: w.id }).collect()
     }
 
-    async fn start_files(&mut self) -> Result<Helper, CallError> {
+    async fn start_files(&self) -> Result<Helper, CallError> {
         let setup = self.files_setup()?;
         let birth = Birth { role: Role::CapFs, descriptors: &[], inherit: self.workspace_descriptors() };
         let jailed = Jailed::start(&self.around.runtime, birth, &setup).await.map_err(unavailable)?;
@@ -159,7 +198,7 @@ impl Task {
         Ok(FsSetup { task: self.id, workspaces: List::new(workspaces).map_err(too_long("workspaces"))? })
     }
 
-    async fn start_model(&mut self) -> Result<Helper, CallError> {
+    async fn start_model(&self) -> Result<Helper, CallError> {
         let Some(recording) = &self.spec.recording else {
             let message = "no model is set up: give `[llm]` in the policy, or --replay FILE";
             return Err(CallError::new(ErrorCode::Unavailable, message));
@@ -173,7 +212,7 @@ impl Task {
     }
 
     /// cap-proc is two processes: the runner first, since the front talks to it at once.
-    async fn start_commands(&mut self) -> Result<Helper, CallError> {
+    async fn start_commands(&self) -> Result<Helper, CallError> {
         let runtime = self.around.runtime.clone();
         let internal = |e: String| CallError::new(ErrorCode::Internal, &e);
         let (front_end, runner_end) = socket::pair().map_err(|e| internal(e.to_string()))?;
@@ -188,8 +227,9 @@ impl Task {
             let copy = scratch.try_clone().map_err(|e| internal(e.to_string()))?;
             inherit.push(hold(&runtime, copy)?);
         }
-        let companion =
-            runtime.exec(Role::CapProcRunner, runner_end, inherit).await.map_err(|e| unavailable(e.into()))?;
+        let descriptors = u32::try_from(inherit.len().saturating_add(4)).unwrap_or(u32::MAX);
+        let child = runtime.exec(Role::CapProcRunner, runner_end, inherit).await.map_err(|e| unavailable(e.into()))?;
+        let companion = Companion { child, descriptors };
         let birth = Birth { role: Role::CapProcFront, descriptors: &[], inherit: vec![hold(&runtime, front_end)?] };
         let jailed = Jailed::start(&runtime, birth, &setup).await.map_err(unavailable)?;
         Ok(Helper { jailed, companion: Some(companion) })

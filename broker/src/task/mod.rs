@@ -21,7 +21,10 @@ pub mod predicates;
 mod processes;
 pub mod report;
 
+pub use crate::cancel::Cancel;
+
 use crate::audit::{AuditLog, HexDigest};
+use crate::cancel::{cancelled, unless_cancelled};
 use crate::jailed::{Birth, Jailed, JailedError};
 use crate::ledger::{Allowance, Ledger};
 use crate::output::Sinks;
@@ -37,11 +40,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use warden_policy::Effective;
 use warden_policy::Predicate;
 use warden_proto::Kind;
-use warden_proto::limits::{LOCKED_DEADLINE, REPLY_DEADLINE};
+use warden_proto::limits::{CANCEL_GRACE, CLEANUP_DEADLINE, REPLY_DEADLINE};
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::FsCall;
 use warden_proto::msg::life::Role;
@@ -54,15 +57,6 @@ const CALLS_MAX: u64 = 200_000;
 const SIGPIPE: i32 = 13;
 /// What a guest that missed its own timer gets before it is killed.
 const DEADLINE_GRACE: Duration = Duration::from_millis(250);
-
-/// How far a person has asked for the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cancel {
-    /// Go on.
-    No,
-    /// No new calls; what is under way gets a moment. Holds the signal's number.
-    Gently(i32),
-}
 
 /// Everything a task is made of.
 pub struct Spec {
@@ -219,7 +213,8 @@ impl Task {
         };
         let descriptors = [spec.code.as_fd()];
         let birth = Birth { role: Role::Worker, descriptors: &descriptors, inherit: Vec::new() };
-        let worker = Jailed::start(&around.runtime, birth, &setup).await?;
+        let worker = unless_cancelled(&around.cancel, Jailed::start(&around.runtime, birth, &setup)).await;
+        let worker = worker.map_err(|signal| JailedError::Cancelled { signal })??;
         let state = match spec.guest {
             GuestKind::Program { .. } => State::Program,
             GuestKind::Planner { .. } => State::BetweenSteps,
@@ -268,11 +263,11 @@ impl Task {
             }
             Err(Stop(ending)) => ending,
         };
-        self.worker.child.kill();
         let (fuel, memory_peak_bytes) = finish.map_or(self.used, |f| (f.fuel, f.memory_peak_bytes));
-        self.helpers.end_all().await;
-        let ended = Ended {
-            ending,
+        let recorded = self.end_processes(matches!(ending, Ending::Cancelled(_))).await;
+        Ended {
+            // What ended without its record did not end well, whatever it did (T-09).
+            ending: recorded.map_or_else(|Stop(lost)| lost, |()| ending),
             report: self.report,
             fuel,
             memory_peak_bytes,
@@ -281,9 +276,19 @@ impl Task {
             reason: self.reason,
             ledger: self.ledger,
             sinks: self.sinks,
-        };
-        let _ = tokio::time::timeout(LOCKED_DEADLINE, self.worker.child.exited()).await;
-        ended
+        }
+    }
+
+    /// Ends the worker and every helper, in one grace for all, and puts each end on the record (T-12). A person who asked
+    /// for the end does not wait longer than that grace for what commands made to be removed.
+    async fn end_processes(&mut self, cancelled: bool) -> Result<(), Stop> {
+        self.worker.child.kill();
+        let deadline = Instant::now() + CANCEL_GRACE;
+        let cleanup = if cancelled { deadline } else { deadline + CLEANUP_DEADLINE };
+        let helpers = self.helpers.end_all(deadline, cleanup).await;
+        let exit = timeout_at(deadline, self.worker.child.exited()).await.ok();
+        self.record_end(Role::Worker, self.worker.child.pid, exit)?;
+        helpers.into_iter().try_for_each(|(role, pid, exit)| self.record_end(role, pid, exit))
     }
 
     /// The loop: one frame of the worker after the other.
@@ -411,18 +416,6 @@ impl Task {
             // exhausted guest is more exact than a missing verdict.
             (Some(verdict), _) => Ending::Verdict(verdict.clone()),
             (None, end) => Ending::Guest(end.clone()),
-        }
-    }
-}
-
-/// Resolves when a person has asked for the end, with the signal's number.
-pub(crate) async fn cancelled(cancel: &mut watch::Receiver<Cancel>) -> i32 {
-    loop {
-        if let Cancel::Gently(signal) = *cancel.borrow_and_update() {
-            return signal;
-        }
-        if cancel.changed().await.is_err() {
-            std::future::pending::<()>().await;
         }
     }
 }

@@ -74,7 +74,7 @@ async fn starts(session: &Session, rounds: usize) -> Result<Samples, Failure> {
         (memory (export "memory") 1) (data (i32.const 16) "!")
         (func (export "_start") (i32.store (i32.const 0) (i32.const 16)) (i32.store (i32.const 4) (i32.const 1))
           (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
-    let compiled = compile(&session.around.runtime, None, text.as_bytes(), false).await?;
+    let compiled = compile(&session.around, None, text.as_bytes(), false).await?;
     let setup = WorkerSetup {
         task: [0; 16],
         guest: GuestKind::Program { args: List::default(), env: List::default() },
@@ -101,7 +101,7 @@ async fn starts(session: &Session, rounds: usize) -> Result<Samples, Failure> {
 
 /// The cost of one call: a task that makes many, less a task that makes none, divided.
 async fn calls(session: &Session, brain: &[u8], rounds: usize, call: &str) -> Result<Samples, Failure> {
-    let compiled = compile(&session.around.runtime, session.cache.as_ref(), brain, false).await?;
+    let compiled = compile(&session.around, session.cache.as_ref(), brain, false).await?;
     let mut all = Vec::new();
     for _ in 0..(rounds / 30).max(5) {
         let none = one_task(session, &compiled.code, call, 1).await?;
