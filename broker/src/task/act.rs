@@ -190,7 +190,8 @@ impl Task {
             }
             _ => {}
         }
-        let how = exit.map(describe_exit).unwrap_or_default();
+        // Of one that was ended here, only that is to be told.
+        let how = exit.filter(|_| matches!(error, PeerError::Gone)).map(describe_exit).unwrap_or_default();
         let (code, what) = match error {
             PeerError::Silent if out_of_time => (ErrorCode::Timeout, "the task's time is up"),
             PeerError::Silent => (ErrorCode::Timeout, "it did not answer in time and was ended"),
