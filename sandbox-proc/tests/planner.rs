@@ -134,6 +134,7 @@ fn a_plan_becomes_typed_calls_and_their_results_an_observation() {
     assert_eq!(played.ran.end(), &End::Returned);
     let first = WorkerCall::Fs {
         origin: Origin::Action,
+        base64: false,
         call: FsCall::ReadFile { target: path("repo:a.txt"), offset: 0, max_bytes: 10 },
     };
     assert_eq!(calls[0], first);
@@ -183,7 +184,7 @@ fn imports_are_typed_calls_and_denials_arrive_whole() {
     let played = play(script, &mut |call| {
         seen.push(format!("{call:?}"));
         match call {
-            WorkerCall::Fs { origin: Origin::Import, call } => match call {
+            WorkerCall::Fs { origin: Origin::Import, call, .. } => match call {
                 FsCall::OpenDir { target } if target == path("") => {
                     Ok(WorkerReply::Fs(FsReply::Opened { handle: 1, size_bytes: 0 }))
                 }

@@ -19,15 +19,15 @@ use warden_proto::msg::worker::{Origin, WorkerReply};
 use warden_proto::render::{self, Subject};
 
 impl Task {
-    /// One call on files.
-    pub(super) async fn files(&mut self, row: Row, origin: Origin, call: FsGuestCall) -> Answer {
+    /// One call on files; `base64` is how an action wants its output told.
+    pub(super) async fn files(&mut self, row: Row, (origin, base64): (Origin, bool), call: FsGuestCall) -> Answer {
         self.report.count(row.capability);
         // A payload is taken whatever comes of the call, so that it does not stay in the inbox.
         let (call, contents) = self.take_contents(call)?;
         let shown = self.shown_paths(&call);
         let result = self.file_act(row, &shown, call, contents).await?;
         if origin == Origin::Action {
-            self.note_file_action(row, &shown, &result);
+            self.note_file_action(row, &shown, &result, base64);
         }
         match result {
             Ok(Done { reply: FsReply::Content { truncated, .. }, content, .. }) => {
@@ -159,11 +159,17 @@ impl Task {
         }
     }
 
-    fn note_file_action(&mut self, row: Row, shown: &(String, String), result: &Result<Done, CallError>) {
+    fn note_file_action(
+        &mut self,
+        row: Row,
+        shown: &(String, String),
+        result: &Result<Done, CallError>,
+        force_base64: bool,
+    ) {
         let rendered = match result {
             Ok(done) => {
-                let subject =
-                    Subject { path: &shown.0, to: &shown.1, content: [&done.content, &[]], ..Subject::default() };
+                let content: [&[u8]; 2] = [&done.content, &[]];
+                let subject = Subject { path: &shown.0, to: &shown.1, content, force_base64, ..Subject::default() };
                 Ok(render::fs(&subject, &done.reply))
             }
             Err(error) => Err(error.clone()),

@@ -372,7 +372,7 @@ impl Task {
             return Ok(refused);
         }
         match call {
-            WorkerCall::Fs { origin, call } => self.files(row, origin, call).await,
+            WorkerCall::Fs { origin, base64, call } => self.files(row, (origin, base64), call).await,
             WorkerCall::Proc { origin, alias, call } => self.commands(row, origin, alias.as_str(), call).await,
             WorkerCall::Llm { origin, call } => self.model(row, origin, call).await,
             WorkerCall::Policy { origin, call } => self.policy(row, origin, call).await,

@@ -66,7 +66,7 @@ pub const PREDICATE: Row = row("task.predicate", "check", None, BeginEnd);
 /// The row of `call`, or none when a worker may never send it.
 pub fn row_of(call: &WorkerCall) -> Option<Row> {
     let (mut row, origin) = match call {
-        WorkerCall::Fs { origin, call } => (fs(call)?, Some(*origin)),
+        WorkerCall::Fs { origin, call, .. } => (fs(call)?, Some(*origin)),
         WorkerCall::Proc { origin, call, .. } => (proc(call), Some(*origin)),
         WorkerCall::Llm { origin, call } => {
             let name = if call.tools { "llm.call_tools" } else { "llm.complete" };
@@ -151,9 +151,9 @@ mod tests {
     fn a_worker_may_not_ask_the_brokers_own_question() {
         let target = GuestTarget::Path { path: warden_proto::Text::default() };
         let check = FsCall::Check { target: target.clone(), check: FileCheck::Exists };
-        assert_eq!(row_of(&WorkerCall::Fs { origin: Origin::Import, call: check }), None);
+        assert_eq!(row_of(&WorkerCall::Fs { origin: Origin::Import, base64: false, call: check }), None);
         let stat = FsCall::Metadata { target };
-        assert!(row_of(&WorkerCall::Fs { origin: Origin::Import, call: stat }).is_some());
+        assert!(row_of(&WorkerCall::Fs { origin: Origin::Import, base64: false, call: stat }).is_some());
     }
 
     #[test]

@@ -63,7 +63,8 @@ fn files(link: &mut Link, path: &PathText, action: FileAction) -> Result<Value, 
             FsCall::Rename { target, to: at(&to_path) }
         }
     };
-    let reply = link.fs(Origin::Action, call)?;
+    // The broker renders the same reply for the result, and must render it the same.
+    let reply = link.fs_told(Origin::Action, subject.force_base64, call)?;
     let content = match &reply {
         FsReply::Content { contents, .. } => link.take(contents.clone())?,
         _ => Vec::new(),

@@ -118,7 +118,12 @@ impl Link {
 
     /// A call on files.
     pub fn fs(&mut self, origin: Origin, call: FsGuestCall) -> Result<FsReply, Fault> {
-        match self.call(&WorkerCall::Fs { origin, call })? {
+        self.fs_told(origin, false, call)
+    }
+
+    /// The same; an action says with `base64` how its output is to be told.
+    pub fn fs_told(&mut self, origin: Origin, base64: bool, call: FsGuestCall) -> Result<FsReply, Fault> {
+        match self.call(&WorkerCall::Fs { origin, base64, call })? {
             WorkerReply::Fs(reply) => Ok(reply),
             _ => Err(wrong_reply().into()),
         }

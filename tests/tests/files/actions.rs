@@ -64,7 +64,10 @@ fn the_options_of_reading_and_writing_hold() {
     // Without a label a path is of the first workspace.
     assert_eq!(succeeded(&actions[7])["contents"], "hello");
     assert_eq!(succeeded(&actions[8])["contents"], "other");
-    succeeded(&actions[6]);
+    // What was asked for as base64 is told so in the result, and what was not is not.
+    let forced = succeeded(&actions[6]);
+    assert_eq!((&forced["contents"], &forced["encoding"]), (&json!("aGVsbG8="), &json!("base64")));
+    assert_eq!(succeeded(&actions[7])["encoding"], "utf-8");
     // What was asked for as base64 is told to the brain so.
     let script = json!([
         {"op": "plan", "actions": [{"capability": "fs.read_file", "input": {"path": "work:a.txt", "encoding": "base64"}}]},

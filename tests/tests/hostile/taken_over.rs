@@ -1,16 +1,17 @@
 //! A live task whose own link is taken from its worker or its helper and used against the broker.
 
-use crate::{hostile, hurl};
+use crate::{frame, hostile, hurl};
 use serde_json::json;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 use warden_proto::blob::Body;
 use warden_proto::msg::error::ErrorCode;
-use warden_proto::msg::fs::{FileCheck, FsCall, FsGuestCall, FsReply, GuestTarget, OpenFlags};
+use warden_proto::msg::fs::{FileCheck, FsCall, FsGuestCall, FsHelperReply, FsReply, GuestTarget, OpenFlags};
 use warden_proto::msg::loops::LoopCall;
 use warden_proto::msg::policy::PolicyCall;
+use warden_proto::msg::proc::{GuestCommand, ProcCall, ProcReply};
 use warden_proto::msg::worker::{Origin, WorkerCall, WorkerReply};
-use warden_proto::{Bytes, FrameSocket, Kind, Text};
+use warden_proto::{Bytes, FrameSocket, Kind, List, Text, codec};
 use warden_tests::{Family, Place, Process, Task, gate, is_root, log, manifest, processes, sample, skipped};
 
 /// Takes descriptor `number` out of a process, as whoever has taken the process over could use it.
@@ -53,8 +54,7 @@ fn a_live_worker_that_breaks_the_protocol_is_ended_alone() {
         let running = place.start(&["--json", "run", "--timeout", "40s", "--config", &config, &file]);
         let broker = running.pid();
         let worker = processes::wait("a worker at work", || {
-            let records = log::of(&place, "task.process");
-            let locked = records.iter().filter(|record| record["role"] == "worker").count() > at;
+            let locked = log::processes(&place, "worker", "locked").len() > at;
             locked.then(|| Family::of(broker).worker()).flatten()
         });
         let link = link_of(&worker);
@@ -86,11 +86,11 @@ impl Impostor {
     fn of(place: &Place) -> Self {
         let config = place.path("warden.toml").display().to_string();
         let file = sample("loop.wat").display().to_string();
-        let before = log::of(place, "task.process").len();
+        let before = log::processes(place, "worker", "locked").len();
         let running = place.start(&["--json", "run", "--timeout", "40s", "--config", &config, &file]);
         let broker = running.pid();
         let worker = processes::wait("a worker at work", || {
-            (log::of(place, "task.process").len() > before).then(|| Family::of(broker).worker()).flatten()
+            (log::processes(place, "worker", "locked").len() > before).then(|| Family::of(broker).worker()).flatten()
         });
         Self { running, link: FrameSocket::new(link_of(&worker)), request: 1000 }
     }
@@ -104,7 +104,7 @@ impl Impostor {
     }
 
     fn fs(&mut self, call: FsGuestCall) -> Result<WorkerReply, String> {
-        self.say(&WorkerCall::Fs { origin: Origin::Import, call })
+        self.say(&WorkerCall::Fs { origin: Origin::Import, base64: false, call })
     }
 }
 
@@ -162,11 +162,16 @@ fn calls_out_of_their_state_end_the_worker() {
         WorkerCall::Loop { call: LoopCall::BeginStep },
         WorkerCall::Loop { call: LoopCall::Plan { thought: Text::default() } },
         WorkerCall::Loop { call: LoopCall::Complete { reason: Text::default(), outcome: unsent.clone() } },
-        WorkerCall::Fs { origin: Origin::Action, call: FsCall::Metadata { target: target() } },
+        WorkerCall::Fs { origin: Origin::Action, base64: false, call: FsCall::Metadata { target: target() } },
         WorkerCall::Policy { origin: Origin::Action, call: PolicyCall::Describe },
-        WorkerCall::Fs { origin: Origin::Import, call: FsCall::Check { target: target(), check: FileCheck::Exists } },
         WorkerCall::Fs {
             origin: Origin::Import,
+            base64: false,
+            call: FsCall::Check { target: target(), check: FileCheck::Exists },
+        },
+        WorkerCall::Fs {
+            origin: Origin::Import,
+            base64: false,
             call: FsCall::WriteFile { target: target(), contents: unsent, append: false, parents: false },
         },
     ];
@@ -214,4 +219,99 @@ fn a_live_helper_that_breaks_the_protocol_is_replaced_and_the_task_goes_on() {
         assert!(!helper.lives(), "{what}");
         log::verify_complete(&place);
     }
+}
+
+/// T-05: an answer that is right in form and of another kind than was asked is out of its state, and ends the helper. One of
+/// the right kind is taken: what a helper says of the thing that it holds is its own.
+#[test]
+fn a_live_helper_that_answers_another_question_is_replaced() {
+    if !is_root() {
+        return skipped("only root can take a process's link");
+    }
+    let forged = Body::Inline { bytes: Bytes::new(b"forged".to_vec()).unwrap() };
+    let cases: [(&str, FsReply, bool); 5] = [
+        ("done", FsReply::Done, false),
+        ("a handle", FsReply::Opened { handle: 3, size_bytes: 5 }, false),
+        ("a write", FsReply::Written { bytes: 5, grown: 5 }, false),
+        ("a predicate", FsReply::Checked { met: true, detail: Text::default() }, false),
+        ("contents", FsReply::Content { contents: forged, truncated: false }, true),
+    ];
+    for (what, answer, fits) in cases {
+        let place = Place::new();
+        place.work_policy(gate::COMMAND);
+        place.put("work/a.txt", "hello");
+        let read = ("fs.read_file", json!({"path": "work:a.txt"}));
+        let running = Task::runbook(&[read.clone(), gate::step(1), read.clone(), read]).start(&place);
+        gate::reached(&place, 1);
+        let helper = running.family().role("cap-fs").expect("cap-fs");
+        let link = taken(&helper, 3);
+        // The second call of this peer's is the one that comes after the gate.
+        let reply: FsHelperReply = Ok(answer);
+        hurl(&link, &frame(Kind::Reply, 2, &codec::encode(&reply).unwrap()), &[]);
+        drop(link);
+        gate::open(&place, 1);
+        let actions = manifest::actions(&running.end().outcome("unverified"));
+        if fits {
+            assert_eq!(manifest::succeeded(&actions[2])["contents"], "forged", "{what}");
+            continue;
+        }
+        let lost = manifest::failed(&actions[2], "unavailable");
+        assert!(lost["message"].as_str().unwrap().contains("broke the protocol"), "{what}: {lost}");
+        assert_eq!(manifest::succeeded(&actions[3])["contents"], "hello", "{what}");
+        assert!(!helper.lives(), "{what}");
+        log::verify_complete(&place);
+    }
+}
+
+/// `warden run` has the commands of its policy too: whoever speaks for its worker can run what the policy names, as it names
+/// it, in a jail, and nothing else (T-07).
+#[test]
+fn a_run_has_the_commands_of_its_policy_and_no_other() {
+    if !is_root() {
+        return skipped("only root can take a process's link");
+    }
+    let place = Place::new();
+    place.work_policy(gate::COMMAND);
+    let mut impostor = Impostor::of(&place);
+    let mut run = |command: &str, args: &[&str]| {
+        let args = args.iter().map(|arg| Text::new(*arg).unwrap()).collect::<Vec<_>>();
+        let command = GuestCommand {
+            command: Text::new(command).unwrap(),
+            args: List::new(args).unwrap(),
+            cwd: None,
+            env: List::default(),
+            timeout_ms: None,
+        };
+        let stdin = Body::Inline { bytes: Bytes::default() };
+        let call = ProcCall::Run { command, stdin, output_max_bytes: 1000 };
+        impostor.say(&WorkerCall::Proc { origin: Origin::Import, alias: Text::default(), call })
+    };
+    let ran = run("gate", &["-c", "echo hi; grep NoNewPrivs /proc/self/status"]);
+    let Ok(WorkerReply::Proc(ProcReply::Ran { exit, stdout: Body::Inline { bytes }, .. })) = &ran else {
+        panic!("{ran:?}");
+    };
+    let said = String::from_utf8_lossy(bytes);
+    assert!(exit.code == Some(0) && said.starts_with("hi\n") && said.contains("NoNewPrivs:\t1"), "{exit:?} {said}");
+    refused_with(run("curl", &["http://x"]), ErrorCode::Denied);
+    refused_with(run("gate", &["-x"]), ErrorCode::Denied);
+    refused_with(run("/bin/sh", &["-c", "echo hi"]), ErrorCode::Denied);
+    let begun = log::of(&place, "proc.spawn").iter().filter(|record| record["phase"] == "begin").count();
+    assert_eq!(begun, 1, "only the first was begun");
+}
+
+/// T-10: a command of the policy whose program others can change stops `warden run` before anything is started.
+#[test]
+fn a_run_under_a_policy_whose_program_others_can_change_is_refused() {
+    let place = Place::new();
+    let program = place.write("program", "#!/bin/sh\n");
+    place.work_policy("[[proc.command]]\nname = \"p\"\npath = \"program\"\nunchecked = true\n");
+    let mode = |mode: u32| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&program, mode).unwrap();
+    };
+    mode(0o777);
+    place.module(&sample("hello.wat"), &[]).fails("invalid-argument", 2);
+    assert!(log::records(&place).is_empty(), "nothing was started");
+    mode(0o755);
+    place.module(&sample("hello.wat"), &[]).exits(0);
 }

@@ -2,9 +2,12 @@
 
 use crate::{finish, standing};
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use warden_tests::{Family, NOBODY, Place, Process, is_root, log, processes, skipped};
+use std::os::unix::fs::PermissionsExt;
+use warden_tests::manifest::{self, succeeded};
+use warden_tests::{Family, NOBODY, Place, Process, Task, gate, is_root, log, processes, skipped};
 
 #[track_caller]
 fn is_jailed(role: &str, process: &Process) {
@@ -36,16 +39,57 @@ fn every_process_of_a_live_task_is_jailed() {
     is_jailed("keeper", keeper);
     let command = family.members.iter().find(|member| member.parent == keeper.pid).expect("a command");
     is_jailed("command", command);
-    // The broker has its own jail; the spawner, which builds the others', has none, and no capability either.
+    // The broker has its own jail; the spawner, which builds the others', has none, and nothing else that it can do without.
     is_jailed("broker", &family.members[0]);
-    let spawner = family.spawner().unwrap().status();
-    for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
-        assert_eq!(spawner[set], "0".repeat(16), "{spawner:?}");
+    gave_up(&family.spawner().unwrap());
+    if is_root() {
+        for member in &family.members {
+            assert_eq!(member.status()["CapBnd"], "0".repeat(16), "{}: no exec gives it back", member.line);
+        }
     }
     // The control: this test's own process is held by none of it.
     let own = fs::read_to_string("/proc/self/status").unwrap();
-    assert!(own.contains("Seccomp:\t0"), "{own}");
+    assert!(own.contains("Seccomp:\t0") && own.contains("NoNewPrivs:\t0"), "{own}");
+    assert!(!is_root() || !own.contains(&format!("CapBnd:\t{}", "0".repeat(16))), "{own}");
     finish(&place, running);
+}
+
+/// No privilege, and no way to one.
+#[track_caller]
+fn gave_up(spawner: &Process) {
+    let status = spawner.status();
+    assert_eq!(status["NoNewPrivs"], "1", "{status:?}");
+    for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
+        assert_eq!(status[set], "0".repeat(16), "{set}: {status:?}");
+    }
+}
+
+/// T-03: a task that runs as root, by a policy that says so, is root without a capability, its spawner too.
+#[test]
+fn root_without_a_capability_is_what_a_task_of_root_runs_as() {
+    if !is_root() {
+        return skipped("it is about root");
+    }
+    let place = Place::new();
+    std::os::unix::fs::chown(place.path("work"), Some(0), Some(0)).unwrap();
+    fs::set_permissions(place.path("work"), fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(place.path("audit"), Some(0), Some(0)).unwrap();
+    place.work_policy(&format!("{}[isolation]\nallow_root = true\n", gate::COMMAND));
+    let steps = [("fs.write_file", json!({"path": "work:a", "contents": "x"})), gate::step(1)];
+    let running = Task::runbook(&steps).start(&place);
+    gate::reached(&place, 1);
+    gate::stands(&running, 1);
+    let family = running.family();
+    for role in ["template", "worker", "cap-fs", "cap-proc", "cap-proc-runner", "spawner"] {
+        let process = family.role(role).unwrap_or_else(|| panic!("no {role}: {family:?}"));
+        gave_up(&process);
+        let status = process.status();
+        assert_eq!((&status["Uid"][..1], status["CapBnd"].as_str()), ("0", &*"0".repeat(16)), "{role}: {status:?}");
+    }
+    fs::write(place.path("work/gate-1"), "").unwrap();
+    let object = running.end().outcome("unverified");
+    succeeded(&manifest::actions(&object)[0]);
+    assert!(object["isolation"]["degraded"].to_string().contains("root"), "{object}");
 }
 
 /// T-03: the compiler, caught at work on a long module.
@@ -68,6 +112,16 @@ fn the_compiler_is_jailed() {
     }
     compiler.signal(Signal::SIGCONT);
     running.end().exits(7);
+    // T-09: its start and its end, before the start of the worker that runs what it made.
+    let (began, ended) = (log::processes(&place, "compiler", "locked"), log::processes(&place, "compiler", "ended"));
+    assert_eq!((began.len(), ended.len()), (1, 1), "{began:?} {ended:?}");
+    assert!(began[0]["input"]["pid"] == compiler.pid && ended[0]["input"]["pid"] == compiler.pid);
+    assert!(began[0]["input"]["seccomp_filters"].as_u64().is_some_and(|filters| filters >= 1), "{began:?}");
+    let worker = &log::processes(&place, "worker", "locked")[0];
+    assert!(ended[0]["seq"].as_u64() < worker["seq"].as_u64(), "{ended:?} {worker}");
+    // Code from the cache needs no compiler, and says so by having none.
+    place.json(&["run", "--config", config.to_str().unwrap(), file.to_str().unwrap()]).exits(7);
+    assert_eq!(log::processes(&place, "compiler", "locked").len(), 1);
 }
 
 /// Its link, its standard streams that lead nowhere, memory files, pidfds and other things without a name on the host.
@@ -132,5 +186,25 @@ fn no_process_holds_a_descriptor_but_its_link_and_its_leases() {
         );
         assert!(record["input"]["seccomp_filters"].as_u64().is_some_and(|filters| filters >= 1), "{record}");
     }
+    // The runner has no link to say it on: what it was given is told for it.
+    let runner = family.role("cap-proc-runner").unwrap();
+    let [record] = &log::processes(&place, "cap-proc-runner", "started")[..] else { panic!("{records:?}") };
+    assert_eq!(record["input"]["pid"], runner.pid);
     finish(&place, running);
+    every_process_that_began_has_ended(&place);
+}
+
+/// T-09: the start and the end of every process of a task are on the record.
+#[track_caller]
+fn every_process_that_began_has_ended(place: &Place) {
+    for role in ["worker", "cap-fs", "cap-llm", "cap-proc", "cap-proc-runner"] {
+        let of = |op: &str| -> Vec<Value> {
+            log::processes(place, role, op).iter().map(|record| record["input"]["pid"].clone()).collect()
+        };
+        let began = if role == "cap-proc-runner" { of("started") } else { of("locked") };
+        assert!(began.len() == 1 && began == of("ended"), "{role}: {began:?} and {:?}", of("ended"));
+        let ended = &log::processes(place, role, "ended")[0]["result"]["ok"];
+        assert!(ended["status"].is_number() || ended["signal"].is_number(), "{role}: {ended}");
+    }
+    log::verify_complete(place);
 }

@@ -41,6 +41,20 @@ fn after_its_last_line_a_recording_has_ended() {
     );
     assert!(ok(&results[0])["content"].as_str().unwrap().contains("It is done."));
     assert!(error(&results[1], "unavailable")["message"].as_str().unwrap().contains("recording ended"));
+    // A call that the helper itself refused has cost nothing.
+    let ends = log::of(&place, "llm.complete");
+    let spent: u64 = ends.iter().filter_map(|record| record["result"]["ok"]["tokens"].as_u64()).sum();
+    assert!(spent > 0);
+    let twice = warden_tests::probe(
+        &place,
+        json!([
+            {"op": "llm.complete", "messages": [["user", "hello"]]},
+            {"op": "llm.complete", "messages": [["user", "hello"]]},
+            {"op": "policy.describe"},
+        ]),
+    );
+    let tokens = ok(&twice[2])["budgets"].as_array().unwrap().iter().find(|b| b["kind"] == "llm-tokens");
+    assert_eq!(tokens.unwrap_or_else(|| panic!("{}", twice[2]))["used"], spent, "{}", twice[2]);
 }
 
 /// The helper of the model goes in the middle of a call; the next call starts another. Line n answers call n all the same.
@@ -59,12 +73,19 @@ fn a_model_helper_killed_under_a_call_is_unavailable_and_the_next_call_works() {
     gate::open(&place, 1);
     std::thread::sleep(Duration::from_millis(60));
     helper.kill();
-    let all = actions(&running.end().outcome("unverified"));
+    let object = running.end().outcome("unverified");
+    let all = actions(&object);
     assert_eq!(succeeded(&all[0])["content"], "line 1");
     let lost = failed(&all[2], "unavailable");
     assert!(lost["message"].as_str().unwrap().contains("cap-llm"), "{lost}");
     assert_eq!(succeeded(&all[3])["content"], "line 3", "{all:?}");
     log::verify_complete(&place);
+    // T-06: what the lost call has cost is not known, so what was reserved for it stays spent, as much as each of the others.
+    let ends = log::of(&place, "llm.complete");
+    let told = |at: usize| ends.iter().filter_map(|record| record["result"]["ok"]["tokens"].as_u64()).nth(at);
+    let each = told(0).expect("the record of an answered call tells its tokens");
+    assert!(each > 0 && told(1) == Some(each), "{ends:?}");
+    assert_eq!(object["usage"]["llm_tokens"], 3 * each, "{object}");
 }
 
 #[test]

@@ -73,6 +73,8 @@ pub enum WorkerCall {
     Fs {
         /// Import or action.
         origin: Origin,
+        /// An action asked for its output as base64 (`encoding`), whatever the bytes are.
+        base64: bool,
         /// The operation.
         call: FsGuestCall,
     },
