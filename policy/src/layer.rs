@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::glob::PathRule;
-use crate::limits::{EffectiveLimits, LimitKey};
+use crate::limits::{EffectiveLimits, LimitKey, NarrowedLimit};
 use crate::model::{
     APPROVAL_TIMEOUT_DEFAULT, Access, ApprovalVia, AuditSink, Browser, Command, CommandPath, Durability, Feature,
     Input, Layer, Llm, NetRule, Policy, Scope, Secret, Tools, Workspace,
@@ -130,6 +130,11 @@ impl Effective {
         &self.limits
     }
 
+    /// What a layer asks for and a layer above it narrows, in the order of keys.
+    pub fn narrowed_limits(&self) -> Vec<NarrowedLimit> {
+        LimitKey::ALL.into_iter().flat_map(|key| narrowed(&self.layers, key)).collect()
+    }
+
     /// In the last layer's order; an index here is the one in a grant.
     pub fn workspaces(&self) -> &[EffectiveWorkspace] {
         &self.workspaces
@@ -229,15 +234,36 @@ pub(crate) fn command_rule(layer: Layer, name: &str) -> String {
     format!("{}:proc.command.{name}", layer.name())
 }
 
+/// What a layer says of a limit, or its default where it is a whole policy, and whether it is the default.
+fn said_of(policy: &Policy, key: LimitKey) -> Option<(u64, bool)> {
+    let default = if policy.scope == Scope::Whole { key.default_value() } else { None };
+    policy.limits.get(key).map(|value| (value, false)).or(default.map(|value| (value, true)))
+}
+
+fn narrowed(layers: &[(Layer, Policy)], key: LimitKey) -> Vec<NarrowedLimit> {
+    let rule = |layer: Layer| format!("{}:limits.{}", layer.name(), key.name());
+    let (mut found, mut least): (Vec<NarrowedLimit>, Option<(u64, Layer, bool)>) = (Vec::new(), None);
+    for (layer, policy) in layers {
+        if let (Some(asked), Some((value, winner, by_default))) = (policy.limits.get(key), least)
+            && asked > value
+        {
+            let (asked_by, rule) = (rule(*layer), rule(winner));
+            found.push(NarrowedLimit { key, asked, asked_by, value, rule, by_default });
+        }
+        if let Some((value, by_default)) = said_of(policy, key)
+            && least.is_none_or(|(least, ..)| value < least)
+        {
+            least = Some((value, *layer, by_default));
+        }
+    }
+    found
+}
+
 fn combine_limits(layers: &[(Layer, Policy)]) -> EffectiveLimits {
     EffectiveLimits::new(|key: LimitKey| {
-        let says = |policy: &Policy| {
-            let default = if policy.scope == Scope::Whole { key.default_value() } else { None };
-            policy.limits.get(key).or(default)
-        };
         let least = layers
             .iter()
-            .filter_map(|(layer, policy)| says(policy).map(|value| (value, layer)))
+            .filter_map(|(layer, policy)| said_of(policy, key).map(|(value, _)| (value, layer)))
             .min_by_key(|(value, _)| *value);
         match least {
             Some((value, layer)) => (Some(value), format!("{}:limits.{}", layer.name(), key.name())),

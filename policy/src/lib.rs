@@ -48,7 +48,7 @@ pub use layer::{
     DEFAULT_DENY, DoorReason, Effective, EffectiveApproval, EffectiveAudit, EffectiveCommand, EffectiveIsolation,
     EffectiveWorkspace, WidenError,
 };
-pub use limits::{EffectiveLimits, LimitKey, LimitUnit, Limits};
+pub use limits::{EffectiveLimits, LimitKey, LimitUnit, Limits, NarrowedLimit};
 pub use manifest::{
     Brain, BrowserCheck, FileCheck, Manifest, ManifestKind, OnFailure, PREDICATE_DEPTH_MAX, PREDICATES_MAX, Predicate,
     Step,

@@ -77,6 +77,15 @@ impl LimitKey {
         }
     }
 
+    /// A value of this key as a policy writes it.
+    pub fn written(self, value: u64) -> String {
+        match self.unit() {
+            LimitUnit::Count => value.to_string(),
+            LimitUnit::Bytes => crate::units::format_size(value),
+            LimitUnit::Milliseconds => crate::units::format_duration(Duration::from_millis(value)),
+        }
+    }
+
     /// What holds where nothing is said. `wall` has none here: its default belongs to the command that is run.
     pub fn default_value(self) -> Option<u64> {
         const MIB: u64 = 1024 * 1024;
@@ -148,6 +157,33 @@ impl EffectiveLimits {
     /// The wall limit, or the default of the command that is run.
     pub fn wall_or(&self, command_default: Duration) -> Duration {
         self.get(LimitKey::Wall).map_or(command_default, Duration::from_millis)
+    }
+}
+
+/// A limit that a layer asks for and one above it does not give: limits are the least of all layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NarrowedLimit {
+    pub key: LimitKey,
+    /// In the key's unit.
+    pub asked: u64,
+    pub asked_by: String,
+    /// What holds.
+    pub value: u64,
+    /// The rule of the layer that won.
+    pub rule: String,
+    /// That layer says nothing of it: its default won.
+    pub by_default: bool,
+}
+
+impl std::fmt::Display for NarrowedLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let NarrowedLimit { key, asked, asked_by, value, rule, by_default } = self;
+        let (asked, value) = (key.written(*asked), key.written(*value));
+        let default = if *by_default { "the default of " } else { "" };
+        write!(
+            f,
+            "{asked_by} asks for {asked} and gets {value}, by {default}{rule}: limits are the least of all layers"
+        )
     }
 }
 

@@ -119,15 +119,22 @@ impl Effective {
                     .map(|key| (key.name().to_owned(), json!({ "value": self.limits.get(key), "rule": self.limits.rule(key) })))
                     .collect(),
             ),
+            "narrowed": self.narrowed_limits().iter().map(|each| json!({
+                "limit": each.key.name(), "asked": each.asked, "asked_by": each.asked_by,
+                "value": each.value, "rule": each.rule, "by_default": each.by_default,
+            })).collect::<Vec<_>>(),
         })
     }
 
-    /// The effective policy as text that reads back as a policy; hash and layers stand in comments.
+    /// The effective policy as text that reads back as a policy; hash, layers and what they narrow stand in comments.
     pub fn to_toml(&self) -> String {
         let mut text = format!("# policy {}\n", self.hash());
         for (layer, file) in self.layer_files() {
             let file: String = file.chars().flat_map(char::escape_debug).collect();
             text.push_str(&format!("# {}: {file}\n", layer.name()));
+        }
+        for narrowed in self.narrowed_limits() {
+            text.push_str(&format!("# {narrowed}\n"));
         }
         text.push_str(&self.to_policy().to_toml());
         text

@@ -245,3 +245,37 @@ fn the_ceiling_keeps_its_audit_directory_and_root_needs_every_policy() {
 
 mod commands;
 mod rendering;
+
+#[test]
+fn what_is_asked_for_and_not_given_is_told_with_the_layer_that_won() {
+    let effective = Effective::combine(
+        Some(policy("[limits]\nsteps = 10\n")),
+        Some(policy("[limits]\nsteps = 20\nfuel = 5\nwall = \"2m\"\n")),
+        Some(request("[limits]\nsteps = 5\nmemory = \"1GiB\"\nwall = \"5m\"\n")),
+    )
+    .unwrap();
+    let told: Vec<String> = effective.narrowed_limits().iter().map(ToString::to_string).collect();
+    let least = "limits are the least of all layers";
+    assert_eq!(
+        told,
+        [
+            format!("user:limits.steps asks for 20 and gets 10, by system:limits.steps: {least}"),
+            format!("task:limits.wall asks for 5m and gets 2m, by user:limits.wall: {least}"),
+            format!(
+                "task:limits.memory asks for 1GiB and gets 256MiB, by the default of system:limits.memory: {least}"
+            ),
+        ]
+    );
+    let shown = effective.to_toml();
+    assert!(told.iter().all(|line| shown.contains(&format!("# {line}\n"))), "{shown}");
+    assert_eq!(effective.to_json()["narrowed"][0]["asked_by"], "user:limits.steps");
+    // The control: who asks for less gets it, and nothing is to be told.
+    let within = Effective::combine(
+        None,
+        Some(policy("[limits]\nsteps = 20\n")),
+        Some(request("[limits]\nsteps = 5\nfuel = 7\n")),
+    )
+    .unwrap();
+    assert_eq!(within.narrowed_limits(), []);
+    assert!(!within.to_toml().contains("asks for"));
+}

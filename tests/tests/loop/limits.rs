@@ -23,8 +23,15 @@ fn steps_run_out() {
 fn a_manifest_that_asks_for_more_than_its_policy_gets_no_more() {
     let look = acts(json!([{"capability": "fs.list_dir", "input": {"path": "work:"}}]));
     let place = replaying(&vec![look; 10], "[limits]\nsteps = 3\n");
-    let object = Task::goal("Look.").with("limits", json!({"steps": 9})).run(&place).outcome("budget_exhausted");
-    assert_eq!(object["usage"]["steps"], 3);
+    let ran = Task::goal("Look.").with("limits", json!({"steps": 9})).run(&place);
+    assert_eq!(ran.outcome("budget_exhausted")["usage"]["steps"], 3);
+    // Not in silence: who asked, and which layer won.
+    assert!(ran.err.contains("task:limits.steps asks for 9 and gets 3, by user:limits.steps"), "{}", ran.err);
+    let shown = place.run(&["policy", "show", "--manifest", "task.json"]);
+    assert!(shown.out.contains("# task:limits.steps asks for 9 and gets 3, by user:limits.steps"), "{}", shown.out);
+    let within = Task::goal("Look.").with("limits", json!({"steps": 2})).run(&place);
+    assert_eq!(within.outcome("budget_exhausted")["usage"]["steps"], 2);
+    assert!(!within.err.contains("asks for"), "{}", within.err);
     let records = log::records(&place).len();
     let beyond = place.folder_of_task("beyond", 0o755);
     let object = Task::goal("Look.").with("workspace", json!(beyond)).run(&place).fails("denied", 126);

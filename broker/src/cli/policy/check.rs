@@ -10,7 +10,7 @@ use nix::sys::stat::stat;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use warden_policy::units::{format_duration, format_size};
-use warden_policy::{Access, Effective, EffectiveCommand, Feature, LimitKey, LimitUnit, Llm, RuleKind};
+use warden_policy::{Access, Effective, EffectiveCommand, Feature, LimitKey, Llm, RuleKind};
 
 /// Longest line, characters.
 const LINE_MAX_CHARS: usize = 300;
@@ -94,7 +94,26 @@ fn doubts(policy: &Effective, warnings: &mut Vec<String>) {
     for workspace in policy.workspaces().iter().filter(|each| each.path == Path::new("/")) {
         warnings.push(format!("{}: the whole file system is a workspace", workspace.rule));
     }
+    warnings.extend(policy.narrowed_limits().iter().map(ToString::to_string));
+    (0..policy.workspaces().len()).for_each(|index| open_folders(policy, index, warnings));
     unused(policy, warnings);
+}
+
+/// T-01: `secret/**` denies all that lies in `secret`, and not the folder itself: it can still be looked at and made, and an
+/// empty one removed. Who means both must say so.
+fn open_folders(policy: &Effective, index: usize, warnings: &mut Vec<String>) {
+    let rules = policy.workspace_rules(index);
+    let deny = || rules.iter().filter(|rule| rule.kind == RuleKind::Deny);
+    for rule in deny() {
+        let glob = rule.glob.text();
+        let Some(folder) = glob.strip_suffix("/**").filter(|folder| !folder.ends_with("**")) else { continue };
+        if !deny().any(|other| other.glob.text() == folder || other.glob.covers(folder)) {
+            warnings.push(format!(
+                "{}: `{glob}` denies what lies in `{folder}` and not `{folder}` itself; `{folder}` denies both",
+                rule.id
+            ));
+        }
+    }
 }
 
 /// A grant that nothing serves must not look like one.
@@ -216,15 +235,7 @@ fn command_line(policy: &Effective, index: usize, command: &EffectiveCommand) ->
 }
 
 fn limits(policy: &Effective) -> String {
-    let says = |key: LimitKey| {
-        let value = policy.limits().get(key)?;
-        let shown = match key.unit() {
-            LimitUnit::Count => value.to_string(),
-            LimitUnit::Bytes => format_size(value),
-            LimitUnit::Milliseconds => format_duration(std::time::Duration::from_millis(value)),
-        };
-        Some(format!("{} {shown}", key.name()))
-    };
+    let says = |key: LimitKey| Some(format!("{} {}", key.name(), key.written(policy.limits().get(key)?)));
     LimitKey::ALL.into_iter().filter_map(says).collect::<Vec<_>>().join(", ")
 }
 
@@ -252,6 +263,19 @@ mod tests {
         assert!(unchecked.contains("unchecked = true, so it runs without"), "{unchecked}");
         let refused = warned(&format!("{COMMAND}{workspace}"));
         assert!(refused.contains("will be denied"), "{refused}");
+    }
+
+    #[test]
+    fn a_deny_rule_that_leaves_its_folder_open_is_warned_of_and_one_that_does_not_is_not() {
+        let deny = |globs: &str| {
+            warned(&format!("version = 1\n[[fs.workspace]]\nlabel = \"repo\"\npath = \"/srv\"\ndeny = [{globs}]\n"))
+        };
+        let open = deny("\"secret/**\"");
+        assert!(open.contains("user:fs.workspace.repo.deny[0]") && open.contains("`secret` denies both"), "{open}");
+        assert!(deny("\"**/keys/**\"").contains("`**/keys` denies both"));
+        for both in ["\"secret\"", "\"secret/**\", \"secret\"", "\"a/secret/**\", \"a\"", "\"**\"", "\"secret/*\""] {
+            assert_eq!(deny(both), "", "{both}");
+        }
     }
 
     #[test]
