@@ -37,3 +37,4 @@ pub mod scratch;
 pub mod sealed;
 pub mod session;
 pub mod task;
+pub mod terminal;

@@ -2,8 +2,10 @@
 //!
 //! T-14: everything a guest or a model said is escaped before it reaches a terminal, and cut to a line.
 
-use std::io::{IsTerminal, Write, stderr};
+use crate::terminal;
 use warden_proto::msg::error::CallError;
+
+pub use crate::terminal::one_line;
 
 /// Told of every step of a task as it happens.
 pub trait Progress {
@@ -33,32 +35,11 @@ pub struct Lines;
 
 /// Lines if somebody watches, else nothing.
 pub fn for_terminal(json: bool) -> std::rc::Rc<dyn Progress> {
-    if !json && stderr().is_terminal() { std::rc::Rc::new(Lines) } else { std::rc::Rc::new(Silent) }
-}
-
-/// `text` on one line of a terminal: control, bidirectional and other invisible characters made visible, cut to `max`
-/// characters.
-pub fn one_line(text: &str, max: usize) -> String {
-    let mut out = String::new();
-    for (count, c) in text.chars().enumerate() {
-        if count >= max {
-            out.push('…');
-            break;
-        }
-        let invisible = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}' | '\u{e0000}'..='\u{e007f}');
-        if c == '\n' || c == '\t' || c == '\r' {
-            out.push(' ');
-        } else if c.is_control() || invisible {
-            out.extend(c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-    }
-    out
+    if !json && terminal::is_watched() { std::rc::Rc::new(Lines) } else { std::rc::Rc::new(Silent) }
 }
 
 fn line(text: &str) {
-    let _ = writeln!(stderr().lock(), "{text}");
+    terminal::note(text);
 }
 
 impl Progress for Lines {
@@ -96,16 +77,5 @@ impl Progress for Lines {
 
     fn note(&self, text: &str) {
         line(&one_line(text, 200));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_guest_cannot_steer_the_terminal() {
-        assert_eq!(one_line("a\u{1b}[2Jb\nc\u{202e}d", 100), "a\\u{1b}[2Jb c\\u{202e}d");
-        assert_eq!(one_line("abcdef", 3), "abc…");
     }
 }

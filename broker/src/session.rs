@@ -12,6 +12,7 @@ use crate::places::{self, CEILING, Places, program_folders};
 use crate::runtime::{OpenedWorkspace, Runtime};
 use crate::scratch::{self, Scratch};
 use crate::task::{Cancel, Surroundings};
+use crate::terminal;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
@@ -85,13 +86,17 @@ where
     };
     birth::harden().map_err(internal("warden could not make itself unreadable to others"))?;
     refuse_unsupported(&request.policy)?;
+    // T-10: limits are merged by the least, and whoever asked for more is told, whatever form the result has.
+    for narrowed in request.policy.narrowed_limits() {
+        terminal::note(&format!("warden: {narrowed}"));
+    }
     let (places, identity) = settle(&request)?;
     let binaries = warden_spawner::Binaries::open(&program_folders())
         .map_err(|e| Failure::new(Class::Unavailable, e.to_string()))?;
     let ours = ours(&binaries)?;
     if let Identity::Becomes { uid, gid, why } = &identity {
         if !request.quiet {
-            eprintln!("warden: started as root; running as uid {uid} ({why})");
+            terminal::note(&format!("warden: started as root; running as uid {uid} ({why})"));
         }
         birth::become_user(Uid::from_raw(*uid), Gid::from_raw(*gid))
             .map_err(|e| Failure::internal(format!("warden could not stop being root: {e}")))?;
@@ -177,7 +182,7 @@ async fn open_session(
     if let Some(warning) = cache_warning
         && !request.quiet
     {
-        eprintln!("warden: {warning}");
+        terminal::note(&format!("warden: {warning}"));
     }
     let (run, scratch) = open_scratch(&places.run, request.quiet)?;
     let mut degraded = Vec::new();
@@ -302,12 +307,12 @@ fn open_scratch(run: &Path, quiet: bool) -> Result<(OwnedFd, Scratch), Failure> 
     let above = private_directory(run).map_err(failed)?;
     match scratch::abandoned(&above) {
         Ok(left) if left.is_empty() || quiet => {}
-        Ok(left) => eprintln!(
+        Ok(left) => terminal::note(&format!(
             "warden: {} holds {} folder(s) of commands whose session is gone, such as {}; remove what you do not need",
             run.display(),
             left.len(),
             left.first().map(String::as_str).unwrap_or_default()
-        ),
+        )),
         Err(errno) => return Err(failed(errno.to_string())),
     }
     let scratch = Scratch::make(&above).map_err(|errno| failed(format!("no scratch folder could be made: {errno}")))?;

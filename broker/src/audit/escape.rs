@@ -5,13 +5,7 @@
 //! and zero-width characters, variation-tag characters and the byte order mark become `\uXXXX` in lower-case hex,
 //! as surrogate pairs above the basic plane. Everything else stands as it is, in UTF-8.
 
-/// True for a character that is written as `\uXXXX`.
-pub(super) fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
-}
+use crate::terminal::is_hidden;
 
 /// Appends `text`, escaped, without quotes.
 pub(super) fn push_escaped(out: &mut Vec<u8>, text: &str) {

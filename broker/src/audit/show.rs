@@ -101,7 +101,7 @@ fn quoted(text: &str) -> String {
 fn hidden_escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
-        if super::escape::is_hidden(c) { out.push_str(&plain(&c.to_string())) } else { out.push(c) }
+        if crate::terminal::is_hidden(c) { out.push_str(&plain(&c.to_string())) } else { out.push(c) }
     }
     out
 }

@@ -15,10 +15,10 @@ mod step;
 mod task;
 
 use crate::failure::Failure;
+use crate::terminal;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 use std::ffi::OsString;
-use std::io::Write;
 
 /// What a command has to say at its end.
 pub struct Answer {
@@ -113,9 +113,9 @@ fn answer(result: Result<Answer, Failure>, json: bool) -> i32 {
         Ok(answer) => print(&answer, json),
         Err(failure) => {
             if json {
-                say(&format!("{}\n", failure.to_json()));
+                terminal::say_json(&failure.to_json());
             } else {
-                eprintln!("warden: {failure}");
+                terminal::note(&format!("warden: {failure}"));
             }
             failure.class.status()
         }
@@ -138,17 +138,17 @@ fn explain_usage(error: &clap::Error, json: bool) -> Result<i32, Failure> {
     use clap::error::ErrorKind;
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let text = error.render().to_string();
             if json {
-                let text = error.render().to_string();
-                say(&format!("{}\n", serde_json::json!({"schema": "warden.help/1", "text": text})));
+                terminal::say_json(&serde_json::json!({"schema": "warden.help/1", "text": text}));
             } else {
-                let _ = error.print();
+                terminal::say(&text);
             }
             Ok(0)
         }
         _ if json => Err(Failure::usage(error.render().to_string().trim().to_owned())),
         _ => {
-            let _ = error.print();
+            terminal::note(&error.render().to_string());
             Ok(2)
         }
     }
@@ -156,26 +156,20 @@ fn explain_usage(error: &clap::Error, json: bool) -> Result<i32, Failure> {
 
 fn print(answer: &Answer, json: bool) -> i32 {
     if json {
-        say(&format!("{}\n", answer.json));
+        terminal::say_json(&answer.json);
     } else {
-        say(&answer.text);
+        terminal::say(&answer.text);
         if !answer.note.is_empty() {
-            let _ = writeln!(std::io::stderr().lock(), "{}", answer.note.trim_end());
+            terminal::note(&answer.note);
         }
     }
     answer.status
-}
-
-/// Writes to standard output; a reader that has gone away is no error of ours.
-fn say(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    let _ = out.flush();
 }
 
 /// Logs go to standard error; WARDEN_LOG chooses what (default: warnings).
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("WARDEN_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    let _ = log.with_writer(|| terminal::LogWriter).try_init();
 }

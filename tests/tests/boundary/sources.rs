@@ -192,6 +192,30 @@ fn each_rule_finds_an_offence() {
     }
 }
 
+/// T-14: what the broker printed elsewhere would not have been made visible first. A jailed process has no terminal.
+#[test]
+fn the_broker_prints_in_one_place() {
+    let prints = |source: &str| {
+        let own = source.split("#[cfg(test)]").next().unwrap_or_default();
+        let code = code_of(own);
+        words(&code).any(|(_, word, rest)| {
+            (["print", "println", "eprint", "eprintln", "dbg"].contains(&word) && rest.starts_with('!'))
+                || (["stdout", "stderr"].contains(&word) && rest.starts_with("()"))
+        })
+    };
+    let files = files();
+    let found: Vec<&str> = files
+        .iter()
+        .filter(|(name, source)| name.starts_with("broker/src/") && !is_test(name) && prints(source))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    // The one function, and the output of a guest that a person wants as it is.
+    assert_eq!(found, ["broker/src/output.rs", "broker/src/terminal.rs"]);
+    assert!(
+        prints("fn f() { eprintln!(\"x\"); }") && prints("let out = std::io::stdout();") && !prints("// print!(1)")
+    );
+}
+
 /// Crates whose root forbids `unsafe` themselves, so that the compiler says it too.
 #[test]
 fn crates_without_unsafe_forbid_it() {

@@ -77,7 +77,7 @@ fn what_is_shown_steers_no_terminal_even_from_a_forged_log() {
     for entry in Reading::directory(place.fd(), Filter::default()).unwrap() {
         let entry = entry.unwrap();
         for shown in [entry.human(), entry.json()] {
-            assert!(!shown.chars().any(super::super::escape::is_hidden), "{shown:?}");
+            assert!(!shown.chars().any(crate::terminal::is_hidden), "{shown:?}");
         }
         serde_json::from_str::<serde_json::Value>(&entry.json()).unwrap();
     }

@@ -4,10 +4,10 @@ use super::{FilterArgs, Place};
 use crate::audit::{Entry, Filter, Follower, Reading, last_entries};
 use crate::cli::Answer;
 use crate::failure::Failure;
+use crate::terminal;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -139,9 +139,8 @@ fn poll(followers: &mut [Follower]) -> Result<Vec<Entry>, Failure> {
 
 /// False when nobody reads any more.
 fn print(entries: &[Entry]) -> bool {
-    let mut out = std::io::stdout().lock();
-    let written = entries.iter().try_for_each(|entry| writeln!(out, "{}", entry.human()));
-    written.and_then(|()| out.flush()).is_ok()
+    let text: String = entries.iter().map(|entry| entry.human() + "\n").collect();
+    terminal::say(&text)
 }
 
 fn open(folder: &Path) -> Result<File, Failure> {
