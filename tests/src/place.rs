@@ -134,6 +134,21 @@ impl Place {
         command
     }
 
+    /// The command `embedder`, a program that embeds the broker.
+    pub fn embedder(&self, what: &str) -> Command {
+        let mut command = self.command(&[]);
+        let mut own = Command::new(present(profile().join("examples/embedder")));
+        own.arg(what).arg(self.folder.path()).current_dir(self.folder.path()).env_clear();
+        own.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        own.envs(command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))));
+        own.env("WARDEN_LIBEXEC", profile());
+        if self.as_user && crate::is_root() {
+            own.uid(NOBODY).gid(NOBODY);
+        }
+        command.stdin(Stdio::null());
+        own
+    }
+
     /// Starts `warden` with `args`.
     pub fn start(&self, args: &[&str]) -> Running {
         Running::of(self.command(args))

@@ -1,6 +1,6 @@
 //! `policy.*` as actions and as imports; `browser.*` and `input.*`, which exist by name and answer that they are not there.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use warden_tests::manifest::{denied, error, failed, ok, succeeded};
 use warden_tests::{Place, Task, log, probe};
 
@@ -159,6 +159,30 @@ fn browser_and_input_answer_that_they_are_not_available() {
         error(result, "unavailable");
     }
     ok(&results[6]);
+}
+
+/// Every function of `osagent:browser` and `osagent:input` by the name of its action, on the record like any other call. Of
+/// the browser's imports a guest can only reach `open-session`: all others take a handle that nothing gives out.
+#[test]
+fn every_function_of_browser_and_input_answers_that_it_is_not_available() {
+    let place = Place::new();
+    place.work_policy("");
+    let names: Vec<&str> = warden_policy::CAPABILITIES
+        .iter()
+        .copied()
+        .filter(|name| name.starts_with("browser.") || name.starts_with("input."))
+        .collect();
+    assert_eq!(names.len(), 19, "14 of browser, 5 of input: {names:?}");
+    let mut steps: Vec<(&str, Value)> = names.iter().map(|name| (*name, json!({}))).collect();
+    steps.push(("fs.list_dir", json!({"path": "work:"})));
+    let actions = Task::runbook(&steps).with("limits", json!({"steps": 32})).actions(&place);
+    for (name, action) in names.iter().zip(&actions) {
+        assert_eq!(action["capability"], **name);
+        failed(action, "unavailable");
+        assert_eq!(log::of(&place, name).len(), 1, "{name}");
+    }
+    // The control: the next action of the same task works.
+    succeeded(&actions[names.len()]);
 }
 
 /// A capability that the project names and that no helper has yet, and one that nobody names.

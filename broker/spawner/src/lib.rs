@@ -18,6 +18,7 @@ pub mod trusted;
 mod workspaces;
 
 pub use binaries::{Binaries, BinaryError};
+pub use template::TemplateBounds;
 
 use nix::unistd::{ForkResult, Pid, fork};
 use warden_proto::link_a::{self, LinkA, LinkAError};
@@ -43,6 +44,11 @@ pub enum SpawnerError {
 ///
 /// `binaries` are what it will execute, opened and checked by the caller; they are closed on the broker's side.
 pub fn start(binaries: Binaries) -> Result<(LinkA, Pid), SpawnerError> {
+    start_bounded(binaries, TemplateBounds::default())
+}
+
+/// The same with other bounds of a template's service.
+pub fn start_bounded(binaries: Binaries, bounds: TemplateBounds) -> Result<(LinkA, Pid), SpawnerError> {
     let threads = birth::thread_count();
     if threads != 1 {
         return Err(SpawnerError::Threads(threads));
@@ -54,7 +60,7 @@ pub fn start(binaries: Binaries) -> Result<(LinkA, Pid), SpawnerError> {
         ForkResult::Parent { child } => Ok((broker, child)),
         ForkResult::Child => {
             drop(broker);
-            let status = match serve::run(spawner, binaries, parent) {
+            let status = match serve::run(spawner, binaries, bounds, parent) {
                 Ok(()) => 0,
                 Err(error) => {
                     eprintln!("warden: {error}");

@@ -5,7 +5,7 @@ use crate::binaries::Binaries;
 use crate::birth;
 use crate::child::{StartError, execute, raise_descriptor_limit};
 use crate::children::{self, Children};
-use crate::template::Template;
+use crate::template::{Template, TemplateBounds};
 use crate::workspaces::Workspaces;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -25,15 +25,16 @@ struct Spawner {
     template: Option<Template>,
     children: Children,
     workspaces: Workspaces,
+    bounds: TemplateBounds,
     /// Commands taken since the last report.
     taken: u32,
 }
 
 /// Runs until the broker is gone; then everything the spawner made is gone too.
-pub fn run(link: LinkA, binaries: Binaries, broker: Pid) -> Result<(), SpawnerError> {
+pub fn run(link: LinkA, binaries: Binaries, bounds: TemplateBounds, broker: Pid) -> Result<(), SpawnerError> {
     let signals = settle(broker)?;
     let (children, workspaces) = (Children::default(), Workspaces::default());
-    let mut spawner = Spawner { link, binaries, template: None, children, workspaces, taken: 0 };
+    let mut spawner = Spawner { link, binaries, template: None, children, workspaces, bounds, taken: 0 };
     // Warm before it is asked for: a template that cannot start is reported with the first worker.
     spawner.template = Template::start(&spawner.binaries).ok();
     let result = spawner.serve(&signals);
@@ -170,7 +171,7 @@ impl Spawner {
     }
 
     fn fork_worker(&mut self, link: &OwnedFd) -> Result<Pid, StartError> {
-        if self.template.as_ref().is_some_and(Template::spent)
+        if self.template.as_ref().is_some_and(|template| template.spent(&self.bounds))
             && let Some(old) = self.template.take()
         {
             old.end();

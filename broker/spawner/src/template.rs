@@ -1,7 +1,7 @@
 //! The warm template as the spawner sees it: one packet with a link goes in, one process id comes out.
 //!
 //! The template makes each worker a child of the spawner (CLONE_PARENT), so that only the spawner reaps and kills it.
-//! Workers share the template's address layout, so it is replaced after [`FORKS_MAX`] forks or [`AGE_MAX`] (T-03).
+//! Workers share the template's address layout, so it is replaced at its [`TemplateBounds`] (T-03).
 
 use crate::binaries::Binaries;
 use crate::child::{StartError, execute};
@@ -16,10 +16,21 @@ use std::time::{Duration, Instant};
 use warden_proto::msg::life::Role;
 use warden_proto::socket;
 
-/// Workers of one template.
-const FORKS_MAX: u32 = 1_000;
-/// Life of one template.
-const AGE_MAX: Duration = Duration::from_secs(600);
+/// How long one template serves.
+#[derive(Debug, Clone, Copy)]
+pub struct TemplateBounds {
+    /// Workers of one template.
+    pub forks_max: u32,
+    /// Its life.
+    pub age_max: Duration,
+}
+
+impl Default for TemplateBounds {
+    fn default() -> Self {
+        Self { forks_max: 1_000, age_max: Duration::from_secs(600) }
+    }
+}
+
 /// From exec to warm; a cold disk may be slow.
 const WARM_DEADLINE: Duration = Duration::from_secs(10);
 /// From a request to its process id.
@@ -46,8 +57,8 @@ impl Template {
     }
 
     /// Whether another should take its place.
-    pub fn spent(&self) -> bool {
-        self.forks >= FORKS_MAX || self.born.elapsed() > AGE_MAX
+    pub fn spent(&self, bounds: &TemplateBounds) -> bool {
+        self.forks >= bounds.forks_max || self.born.elapsed() > bounds.age_max
     }
 
     /// Forks one worker whose link is `link`.
