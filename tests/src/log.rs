@@ -21,6 +21,13 @@ pub fn of(place: &Place, capability: &str) -> Vec<Value> {
     records(place).into_iter().filter(|record| record["capability"] == capability).collect()
 }
 
+/// How many records of one capability there are, for a look that is repeated while thousands are written.
+pub fn count(place: &Place, capability: &str) -> usize {
+    let mark = format!("\"capability\":\"{capability}\"");
+    let entries = fs::read_dir(place.path("audit")).expect("the audit folder").flatten();
+    entries.map(|entry| fs::read_to_string(entry.path()).expect("a segment").matches(&mark).count()).sum()
+}
+
 /// The records of processes of `role` that say `op`: `locked`, `started` or `ended`.
 pub fn processes(place: &Place, role: &str, op: &str) -> Vec<Value> {
     let mut records = of(place, "task.process");

@@ -148,7 +148,7 @@ fn every_act_on_a_process_survives_the_end_of_its_helper() {
         let front = Family::of(running.pid()).role("cap-proc").expect("cap-proc runs");
         front.signal(Signal::SIGSTOP);
         worker.signal(Signal::SIGCONT);
-        processes::wait("the last call before it", || (log::of(&place, "fs.metadata").len() >= 4000).then_some(()));
+        processes::wait("the last call before it", || (log::count(&place, "fs.metadata") >= 4000).then_some(()));
         std::thread::sleep(Duration::from_millis(50));
         front.kill();
         let results = results(&running.end());
