@@ -104,6 +104,7 @@ pub struct Ledger {
     browser_actions: Account,
     wall: Duration,
     start: Instant,
+    charges: u64,
 }
 
 impl Ledger {
@@ -120,6 +121,7 @@ impl Ledger {
             browser_actions: open(allowance.browser_actions),
             wall: allowance.wall.min(WALL_MAX),
             start: Instant::now(),
+            charges: 0,
         }
     }
 
@@ -143,7 +145,15 @@ impl Ledger {
             return Err(Spent { key: cost.key(), limit: account.limit, used: account.used, wanted: amount });
         }
         account.used = total;
+        if amount > 0 {
+            self.charges = self.charges.saturating_add(1);
+        }
         Ok(Reserved { cost, amount })
+    }
+
+    /// How often something was reserved: where it has not changed, a call cost nothing.
+    pub fn charges(&self) -> u64 {
+        self.charges
     }
 
     /// Replaces a reservation by what the act really cost. More than was reserved counts in full (a model's tokens are

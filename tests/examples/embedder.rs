@@ -99,7 +99,7 @@ async fn begin(
         guest,
         code: code.try_clone().expect("a copy"),
         predicates: Vec::new(),
-        runbook: false,
+        runbook: None,
         workspaces: vec![session.workspaces[at].clone()],
         programs: Vec::new(),
         scratch: None,

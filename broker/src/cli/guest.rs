@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::output::Sinks;
 use crate::progress::Progress;
 use crate::session::Session;
+use crate::task::runbook::Runbook;
 use crate::task::{Ended, Spec, Task};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -26,7 +27,7 @@ pub struct Guest {
     /// What must hold at the end.
     pub predicates: Vec<Predicate>,
     /// A runbook.
-    pub runbook: bool,
+    pub runbook: Option<Runbook>,
     /// What stands for the model.
     pub recording: Option<OwnedFd>,
     /// Its output goes into the result; else it streams through.

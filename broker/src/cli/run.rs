@@ -65,7 +65,7 @@ pub fn run(args: RunArgs, json: bool) -> Result<Answer, Failure> {
         module,
         wall: RUN_WALL,
         predicates: Vec::new(),
-        runbook: false,
+        runbook: None,
         recording: None,
         keep_output: json,
     };

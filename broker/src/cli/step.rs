@@ -80,7 +80,7 @@ pub fn run(args: StepArgs, json: bool) -> Result<Answer, Failure> {
         guest,
         brain,
         predicates: Vec::new(),
-        runbook: false,
+        runbook: None,
         user: args.user,
     };
     run_loop(task, json)

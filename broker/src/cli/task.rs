@@ -8,6 +8,7 @@ use crate::failure::{Class, Failure};
 use crate::places::program_folders;
 use crate::progress;
 use crate::session::{self, Request, Session};
+use crate::task::runbook::Runbook;
 use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -54,7 +55,7 @@ pub struct LoopTask {
     /// What must hold.
     pub predicates: Vec<Predicate>,
     /// A runbook.
-    pub runbook: bool,
+    pub runbook: Option<Runbook>,
     /// `--user`.
     pub user: Option<String>,
 }
@@ -77,8 +78,10 @@ pub fn run(args: TaskRunArgs, json: bool) -> Result<Answer, Failure> {
     let mut deciding = layers.files;
     deciding.push(file);
     let (task, brain, runbook) = match kind {
-        ManifestKind::Goal { goal, brain } => (goal, brain_bytes(&brain, &mut deciding)?, false),
-        ManifestKind::Runbook { steps } => (runbook_text(&steps)?, builtin("runbook-player", &mut deciding)?, true),
+        ManifestKind::Goal { goal, brain } => (goal, brain_bytes(&brain, &mut deciding)?, None),
+        ManifestKind::Runbook { steps } => {
+            (runbook_text(&steps)?, builtin("runbook-player", &mut deciding)?, Some(Runbook::new(&steps)))
+        }
         other => {
             let message =
                 format!("kind \"{}\" is not run by this version of warden; `warden run` runs a module", other.name());

@@ -12,8 +12,10 @@ use warden_proto::msg::loops::{LoopCall, LoopReply};
 use warden_proto::msg::worker::{GuestKind, WorkerReply};
 use warden_proto::{List, Text};
 
-/// Times a planner may say in a row that another try helps.
-const PLANNER_ERRORS_MAX: u32 = 3;
+/// Steps in a row that may end without a plan. Each is charged: a planner has made its own repairs in it (T-16).
+const PLANLESS_STEPS_MAX: u32 = 3;
+/// Longest word on why a step has no plan, in its report.
+const PLANLESS_MAX_BYTES: usize = 1024;
 
 impl Task {
     /// One turn.
@@ -21,7 +23,7 @@ impl Task {
         match call {
             LoopCall::BeginStep => self.begin_step(row),
             LoopCall::Plan { thought } => {
-                if self.spec.runbook
+                if self.spec.runbook.is_some()
                     && let Some(spent) = self.charge_step(row)?
                 {
                     return Ok(failed(spent));
@@ -57,7 +59,7 @@ impl Task {
     /// A turn of a planner is a step. The player of a runbook has a turn more than the runbook has steps, to say that it is
     /// through: its steps are counted when it plays one.
     fn begin_step(&mut self, row: Row) -> Answer {
-        if !self.spec.runbook
+        if self.spec.runbook.is_none()
             && let Some(spent) = self.charge_step(row)?
         {
             return Ok(failed(spent));
@@ -69,11 +71,16 @@ impl Task {
     /// Takes one step of the limit, and begins it in the report. The error is for the worker; the task is over with it.
     fn charge_step(&mut self, row: Row) -> Result<Option<CallError>, Stop> {
         let policy = self.spec.policy.clone();
-        let number = self.next_step_number();
+        let number = self.first_step().saturating_add(self.steps_begun);
         let input = Value::Number(u64::from(number));
         match self.ledger.reserve(Cost::Steps, 1) {
             Ok(reserved) => {
                 self.ledger.settle(reserved, 1);
+                self.steps_begun = self.steps_begun.saturating_add(1);
+                let failure = self.report.take_failure();
+                if let Some(runbook) = &mut self.spec.runbook {
+                    runbook.begin(failure);
+                }
                 self.report.begin_step(number);
                 self.progress.step(number);
                 self.record_turn(row, input, &Ok::<(), CallError>(()))?;
@@ -88,13 +95,11 @@ impl Task {
         }
     }
 
-    fn next_step_number(&mut self) -> u32 {
-        let first = match &self.spec.guest {
+    fn first_step(&self) -> u32 {
+        match &self.spec.guest {
             GuestKind::Planner { first_step, .. } => *first_step,
             GuestKind::Program { .. } => 1,
-        };
-        let done = u32::try_from(self.ledger.used(Cost::Steps)).unwrap_or(u32::MAX);
-        first.saturating_add(done)
+        }
     }
 
     /// T-15: the planner says that it is done; the broker looks.
@@ -105,17 +110,18 @@ impl Task {
         self.progress.complete(&reason);
         self.reason = Some(reason);
         self.outcome = Some(outcome);
-        if self.spec.predicates.is_empty() {
-            self.verdict = Some(Verdict::Unverified);
-            return Ok(ended());
-        }
+        self.planner_errors = 0;
+        let failure = self.report.take_failure();
         let unmet = self.evaluate().await?;
-        if unmet.is_empty() {
-            self.verdict = Some(Verdict::Done);
-            return Ok(ended());
-        }
-        if self.spec.runbook {
-            self.verdict = Some(Verdict::Failed(format!("not met: {}", unmet.join("; "))));
+        let fault = self.spec.runbook.as_mut().and_then(|runbook| runbook.end(failure));
+        self.verdict = match fault {
+            Some(fault) => Some(Verdict::Failed(fault)),
+            None if self.spec.predicates.is_empty() => Some(Verdict::Unverified),
+            None if unmet.is_empty() => Some(Verdict::Done),
+            None if self.spec.runbook.is_some() => Some(Verdict::Failed(format!("not met: {}", unmet.join("; ")))),
+            None => None,
+        };
+        if self.verdict.is_some() {
             return Ok(ended());
         }
         self.state = State::BetweenSteps;
@@ -127,8 +133,12 @@ impl Task {
         self.planner_errors = self.planner_errors.saturating_add(1);
         let error = CallError::new(ErrorCode::Internal, message);
         self.record_turn(row, Value::Text(message), &Err::<(), _>(error.clone()))?;
-        if retryable && self.planner_errors < PLANNER_ERRORS_MAX {
-            // It is asked again within the same step, which is charged once.
+        if let (None, Some(step)) = (&self.spec.runbook, self.report.step()) {
+            step.thought = Text::<PLANLESS_MAX_BYTES>::cut(&format!("no plan: {message}")).into_string();
+        }
+        if retryable && self.planner_errors < PLANLESS_STEPS_MAX {
+            // It may try again, and that is another step.
+            self.state = State::BetweenSteps;
             return Ok(WorkerReply::Loop(LoopReply::Proceed));
         }
         // T-16: a planner without a model gives up because the limit was reached, whatever it says.

@@ -10,6 +10,7 @@ mod act;
 mod answers;
 mod file_grants;
 mod files;
+mod floods;
 mod handles;
 mod helpers;
 mod loops;
@@ -20,6 +21,7 @@ mod predicate_command;
 pub mod predicates;
 mod processes;
 pub mod report;
+pub mod runbook;
 
 pub use crate::cancel::Cancel;
 
@@ -31,10 +33,12 @@ use crate::output::Sinks;
 use crate::peer::PeerError;
 use crate::progress::Progress;
 use crate::runtime::{OpenedWorkspace, Runtime};
+use floods::Floods;
 use handles::{Handles, Processes};
 use helpers::Helpers;
 use monitor::State;
 use report::Report;
+use runbook::Runbook;
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -43,13 +47,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use warden_policy::Effective;
 use warden_policy::Predicate;
-use warden_proto::Kind;
 use warden_proto::limits::{CANCEL_GRACE, CLEANUP_DEADLINE, REPLY_DEADLINE};
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::FsCall;
 use warden_proto::msg::life::Role;
+use warden_proto::msg::loops::LoopCall;
 use warden_proto::msg::proc::ProcCall;
 use warden_proto::msg::worker::{End, Finish, GuestKind, Output, WorkerCall, WorkerReply, WorkerSetup};
+use warden_proto::{Kind, Text};
 
 /// Calls of one task, whatever they cost: a bound on the log that one task can fill.
 const CALLS_MAX: u64 = 200_000;
@@ -77,7 +82,7 @@ pub struct Spec {
     /// What must hold at the end; empty for none.
     pub predicates: Vec<Predicate>,
     /// A runbook: unmet predicates end it, they are not told to it.
-    pub runbook: bool,
+    pub runbook: Option<Runbook>,
     /// The task's workspaces, in the policy's order.
     pub workspaces: Vec<OpenedWorkspace>,
     /// The programs of the policy's commands, in its order, opened and checked.
@@ -86,6 +91,13 @@ pub struct Spec {
     pub scratch: Option<OwnedFd>,
     /// The recording that stands for the model.
     pub recording: Option<OwnedFd>,
+}
+
+impl Spec {
+    /// What a path that is left out names: the root of the first workspace, if there is one.
+    fn home(&self) -> String {
+        self.policy.workspaces().first().map(|workspace| format!("{}:", workspace.label)).unwrap_or_default()
+    }
 }
 
 /// What the task shares with the rest of the broker.
@@ -170,7 +182,10 @@ pub struct Task {
     evaluated: Vec<predicates::Evaluated>,
     outcome: Option<String>,
     reason: Option<String>,
+    /// Steps in a row that ended without a plan.
     planner_errors: u32,
+    /// Steps begun: their numbers, which no claim on the budget moves.
+    steps_begun: u32,
     /// Calls that cap-llm was sent.
     model_calls: u32,
     /// The model's limit that the planner met last, if it has planned nothing since.
@@ -180,6 +195,7 @@ pub struct Task {
     used: (u64, u64),
     /// Calls of the worker's so far.
     calls: u64,
+    floods: Floods,
 }
 
 /// A task stops now.
@@ -210,6 +226,7 @@ impl Task {
             fuel: spec.fuel,
             memory_bytes: spec.memory_bytes,
             wall_ms: crate::ledger::millis(spec.allowance.wall),
+            home: Text::cut(&spec.home()),
         };
         let descriptors = [spec.code.as_fd()];
         let birth = Birth { role: Role::Worker, descriptors: &descriptors, inherit: Vec::new() };
@@ -238,11 +255,13 @@ impl Task {
             outcome: None,
             reason: None,
             planner_errors: 0,
+            steps_begun: 0,
             model_calls: 0,
             model_spent: None,
             verdict: None,
             used: (0, 0),
             calls: 0,
+            floods: Floods::default(),
         };
         task.report.landlock_abi = task.worker.locked.landlock_abi;
         let locked = task.worker.locked.clone();
@@ -362,15 +381,29 @@ impl Task {
         Stop(Ending::Verdict(verdict))
     }
 
-    /// One call: the table first, then the family's own handler.
+    /// One call: the table first, then the family's own handler; and what no limit holds is counted (T-06).
     async fn answer(&mut self, call: WorkerCall) -> Answer {
         let row = monitor::row_of(&call).filter(|row| row.states.contains(&self.state));
         let Some(row) = row else {
             return Err(PeerError::Refused(format!("a call came that may not come while {:?}", self.state)).into());
         };
-        if let Some(refused) = self.gate(row, &call)? {
-            return Ok(refused);
+        let (before, closes, counts) = (self.ledger.charges(), is_close(&call), is_counted(&call));
+        let reply = match self.gate(row, &call)? {
+            Some(refused) => refused,
+            None => self.perform(row, call).await?,
+        };
+        let error = if let WorkerReply::Error(error) = &reply { Some(error) } else { None };
+        // What closes gives back, and there is no more of it than of what opens.
+        if counts && !(closes && error.is_none()) {
+            let charged = self.ledger.charges() != before;
+            if let Some(why) = self.floods.count(row.capability, charged, error) {
+                self.verdict.get_or_insert(Verdict::Exhausted(why));
+            }
         }
+        Ok(reply)
+    }
+
+    async fn perform(&mut self, row: monitor::Row, call: WorkerCall) -> Answer {
         match call {
             WorkerCall::Fs { origin, base64, call } => self.files(row, (origin, base64), call).await,
             WorkerCall::Proc { origin, alias, call } => self.commands(row, origin, alias.as_str(), call).await,
@@ -390,11 +423,7 @@ impl Task {
                 "the guest made {CALLS_MAX} calls, more than any task may"
             )))));
         }
-        let closes = matches!(
-            call,
-            WorkerCall::Fs { call: FsCall::Close { .. }, .. } | WorkerCall::Proc { call: ProcCall::Close { .. }, .. }
-        );
-        if closes || row.capability.is_empty() || row.capability.starts_with("task.") {
+        if is_close(call) || row.capability.is_empty() || row.capability.starts_with("task.") {
             return Ok(None);
         }
         let asked = self.spec.policy.approval(row.capability).map(str::to_owned);
@@ -418,6 +447,19 @@ impl Task {
             (None, end) => Ending::Guest(end.clone()),
         }
     }
+}
+
+/// Whether a call gives something back.
+fn is_close(call: &WorkerCall) -> bool {
+    matches!(
+        call,
+        WorkerCall::Fs { call: FsCall::Close { .. }, .. } | WorkerCall::Proc { call: ProcCall::Close { .. }, .. }
+    )
+}
+
+/// Turns of the loop are bounded by its steps; an action that never became a call is bounded by nothing.
+fn is_counted(call: &WorkerCall) -> bool {
+    matches!(call, WorkerCall::Loop { call: LoopCall::BadAction { .. } }) || !matches!(call, WorkerCall::Loop { .. })
 }
 
 /// An error reply.

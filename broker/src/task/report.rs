@@ -52,6 +52,8 @@ pub struct Report {
     pub landlock_abi: u8,
     /// Actions that came after the report was full: counted, and in the log like all others.
     pub actions_left_out: u64,
+    /// How the first action that failed in this step did.
+    failure: Option<String>,
     actions: usize,
     action_bytes: usize,
 }
@@ -69,8 +71,14 @@ impl Report {
         }
     }
 
+    /// How the step that has begun failed, if it did; it is told once.
+    pub fn take_failure(&mut self) -> Option<String> {
+        self.failure.take()
+    }
+
     /// Begins a step.
     pub fn begin_step(&mut self, step: u32) {
+        self.failure = None;
         if self.steps.len() < STEPS_MAX {
             self.steps.push(Step { step, ..Step::default() });
         }
@@ -83,6 +91,10 @@ impl Report {
 
     /// Adds an action's outcome to the step that has begun, and returns whether it succeeded.
     pub fn action(&mut self, capability: &str, result: &Result<Value, CallError>) {
+        if let (Err(error), None) = (result, &self.failure) {
+            let rule = if error.rule.is_empty() { String::new() } else { format!(" ({})", error.rule) };
+            self.failure = Some(format!("{capability} failed: {}: {}{rule}", error.code.name(), error.message));
+        }
         if self.actions >= ACTIONS_MAX || self.action_bytes >= ACTIONS_MAX_BYTES {
             self.actions_left_out = self.actions_left_out.saturating_add(1);
             return;

@@ -31,8 +31,6 @@ use warden_proto::render;
 use wasmtime::Store;
 use wasmtime::component::Component;
 
-/// How often a step is asked again after a retryable error.
-const RETRIES_MAX: u32 = 3;
 /// Actions of one plan that are carried out; the rest is reported as refused (T-16).
 const ACTIONS_MAX: usize = 256;
 /// What a completion holds beside its outcome, bytes.
@@ -44,6 +42,8 @@ pub struct Task<'a> {
     /// The first observation's data.
     pub observation: &'a str,
     pub first_step: u32,
+    /// What a path that is left out names.
+    pub home: &'a str,
 }
 
 /// Why the loop ends before the broker says so.
@@ -76,7 +76,7 @@ pub fn run(runtime: &Runtime, store: &mut Store<Guest>, component: &Component, t
         Ok(control) => control,
         Err(error) => return ending::of_instantiation(&error, &store.data().bounds),
     };
-    let mut turns = Turns { store, control, task: task.task, aliases: Aliases::default() };
+    let mut turns = Turns { store, control, task: task.task, home: task.home, aliases: Aliases::default() };
     match turns.all(task) {
         Ok(end) => Some(end),
         Err(Stop::Said(message)) => Some(End::Stopped { message: ending::plain(&message) }),
@@ -88,6 +88,7 @@ struct Turns<'a> {
     store: &'a mut Store<Guest>,
     control: Control,
     task: &'a str,
+    home: &'a str,
     aliases: Aliases,
 }
 
@@ -97,13 +98,14 @@ impl Turns<'_> {
         let mut step = task.first_step;
         loop {
             self.say(LoopCall::BeginStep)?;
-            observation = match self.ask(step, observation)? {
-                StepResponse::Continue(plan) => self.act(plan)?,
-                StepResponse::Complete(claim) => match self.complete(claim)? {
-                    Some(observation) => observation,
+            match self.ask(step, &observation)? {
+                None => {}
+                Some(StepResponse::Continue(plan)) => observation = self.act(plan)?,
+                Some(StepResponse::Complete(claim)) => match self.complete(claim)? {
+                    Some(unmet) => observation = unmet,
                     None => return Ok(End::Returned),
                 },
-            };
+            }
             step = step.saturating_add(1);
         }
     }
@@ -112,24 +114,19 @@ impl Turns<'_> {
         self.store.data_mut().link.turn(call)
     }
 
-    /// One step of the brain, asked again where it says that this helps.
-    fn ask(&mut self, step: u32, observation: Observation) -> Result<StepResponse, Stop> {
-        let observation = WireObservation { step, summary: observation.summary, data: observation.data };
-        let mut tries = 0;
-        loop {
-            let planner = self.control.osagent_agent_planner();
-            let answer = planner.call_step(&mut *self.store, self.task, &observation).map_err(Stop::Guest)?;
-            let AgentError { retryable, message } = match answer {
-                Ok(response) => return Ok(response),
-                Err(error) => error,
-            };
-            let retryable = retryable && tries < RETRIES_MAX;
-            self.say(LoopCall::PlannerError { retryable, message: ending::plain(&message) })?;
-            if !retryable {
-                return Err(Stop::Said(format!("the brain failed: {message}")));
-            }
-            tries += 1;
-        }
+    /// One step of the brain; none when it has no plan and the broker lets it try again, in a step of its own, on the same
+    /// observation.
+    fn ask(&mut self, step: u32, observation: &Observation) -> Result<Option<StepResponse>, Stop> {
+        let Observation { summary, data } = observation.clone();
+        let observation = WireObservation { step, summary, data };
+        let planner = self.control.osagent_agent_planner();
+        let answer = planner.call_step(&mut *self.store, self.task, &observation).map_err(Stop::Guest)?;
+        let AgentError { retryable, message } = match answer {
+            Ok(response) => return Ok(Some(response)),
+            Err(error) => error,
+        };
+        self.say(LoopCall::PlannerError { retryable, message: ending::plain(&message) })?;
+        if retryable { Ok(None) } else { Err(Stop::Said(format!("the brain failed: {message}"))) }
     }
 
     /// Carries out a plan, action after action; one that fails does not stop the next.
@@ -155,7 +152,7 @@ impl Turns<'_> {
         };
         let link = &mut self.store.data_mut().link;
         let sent = link.sent();
-        let result = match perform::perform(link, &mut self.aliases, action) {
+        let result = match perform::perform(link, &mut self.aliases, self.home, action) {
             Ok(output) => Ok(output),
             Err(Fault::Answer(error)) if self.store.data().link.sent() == sent => {
                 return self.bad_action(&planned.capability, error);

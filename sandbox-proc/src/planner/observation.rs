@@ -11,7 +11,7 @@ const TEXT_MAX_BYTES: usize = 32 * 1024;
 const DATA_MAX_BYTES: usize = 256 * 1024;
 
 /// A step's result: summary and data.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
     pub summary: String,
     pub data: String,

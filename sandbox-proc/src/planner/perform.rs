@@ -21,11 +21,11 @@ const CALL_SPARE_BYTES: usize = 48 * 1024;
 /// Pages of a directory in one observation; more is cut and said.
 const LIST_PAGES_MAX: usize = 8;
 
-/// Carries out one action.
-pub fn perform(link: &mut Link, aliases: &mut Aliases, action: Action) -> Result<Value, Fault> {
+/// Carries out one action. `home` is what a path that is left out names.
+pub fn perform(link: &mut Link, aliases: &mut Aliases, home: &str, action: Action) -> Result<Value, Fault> {
     match action {
-        Action::Files { path, action: FileAction::List } => list(link, &path),
-        Action::Files { path, action } => files(link, &path, action),
+        Action::Files { path, action: FileAction::List } => list(link, home, &path),
+        Action::Files { path, action } => files(link, home, &path, action),
         Action::Spawn { line } => spawn(link, line),
         Action::Start { line, alias } => start(link, aliases, line, alias),
         Action::Process { alias, action } => process(link, aliases, &alias, action),
@@ -39,9 +39,14 @@ fn at(path: &PathText) -> GuestTarget {
     GuestTarget::Path { path: path.clone() }
 }
 
-fn files(link: &mut Link, path: &PathText, action: FileAction) -> Result<Value, Fault> {
+/// What an action on files is about, as its output shows it.
+fn about<'a>(home: &'a str, path: &'a PathText) -> Subject<'a> {
+    Subject { path: if path.is_empty() { home } else { path.as_str() }, ..Subject::default() }
+}
+
+fn files(link: &mut Link, home: &str, path: &PathText, action: FileAction) -> Result<Value, Fault> {
     let target = at(path);
-    let mut subject = Subject { path: path.as_str(), ..Subject::default() };
+    let mut subject = about(home, path);
     let to_path;
     let call = match action {
         FileAction::Read { offset, max_bytes, base64 } => {
@@ -73,8 +78,8 @@ fn files(link: &mut Link, path: &PathText, action: FileAction) -> Result<Value, 
     Ok(render::fs(&subject, &reply))
 }
 
-fn list(link: &mut Link, path: &PathText) -> Result<Value, Fault> {
-    let subject = Subject { path: path.as_str(), ..Subject::default() };
+fn list(link: &mut Link, home: &str, path: &PathText) -> Result<Value, Fault> {
+    let subject = about(home, path);
     let mut whole: Option<Value> = None;
     let mut after = 0;
     for _ in 0..LIST_PAGES_MAX {

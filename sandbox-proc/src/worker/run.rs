@@ -54,7 +54,8 @@ fn start(runtime: &Runtime, store: &mut Store<Guest>, setup: &WorkerSetup, code:
         (GuestKind::Program { .. }, Code::Module(module)) => program::module(runtime, store, module),
         (GuestKind::Program { .. }, Code::Component(component)) => program::component(runtime, store, component),
         (GuestKind::Planner { task, observation, first_step }, Code::Component(component)) => {
-            planner::run(runtime, store, component, &planner::Task { task, observation, first_step: *first_step })
+            let task = planner::Task { task, observation, first_step: *first_step, home: &setup.home };
+            planner::run(runtime, store, component, &task)
         }
         (GuestKind::Planner { .. }, Code::Module(_)) => Some(ending::invalid(
             "a core module cannot plan: a brain is a component of the world osagent:agent/control",

@@ -204,6 +204,7 @@ pub fn program() -> WorkerSetup {
         fuel: None,
         memory_bytes: 64 << 20,
         wall_ms: 10_000,
+        home: Text::cut("repo:"),
     }
 }
 

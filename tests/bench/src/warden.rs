@@ -81,6 +81,7 @@ async fn starts(session: &Session, rounds: usize) -> Result<Samples, Failure> {
         fuel: None,
         memory_bytes: 64 << 20,
         wall_ms: 10_000,
+        home: Text::default(),
     };
     let mut all = Vec::new();
     for _ in 0..rounds {
@@ -135,7 +136,7 @@ async fn one_task(session: &Session, code: &std::os::fd::OwnedFd, call: &str, ti
         guest: GuestKind::Planner { task: Text::cut(&script), observation: Text::cut("{}"), first_step: 1 },
         code: code.try_clone().map_err(|e| Failure::internal(e.to_string()))?,
         predicates: Vec::new(),
-        runbook: false,
+        runbook: None,
         workspaces: session.workspaces.clone(),
         programs: Vec::new(),
         scratch: None,

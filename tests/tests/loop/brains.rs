@@ -27,18 +27,34 @@ fn a_runbook_stops_or_goes_on_as_each_step_says() {
     assert_eq!(object["result"].as_str().map(|text| text.contains("\"played\":3")), Some(true), "{object}");
 }
 
-/// A runbook whose step failed and stopped it is no success, predicates or none.
+/// T-15: a runbook whose step failed and stopped it is no success, predicates or none.
 #[test]
 fn a_runbook_that_was_stopped_is_not_done_because_its_predicate_held_before() {
     let place = Place::new();
     place.work_policy("");
     place.put("work/there", "x");
-    let fails = [("fs.read_file", json!({"path": "work:none"}))];
     let there = json!({"file": "work:there", "exists": true});
-    let steps = json!([{"capability": "fs.read_file", "input": {"path": "work:none"}, "on_failure": "stop"}]);
-    let object = Task::runbook(&fails).with("step", steps).success(there).run(&place).object();
-    let error = &actions(&object)[0]["error"];
-    assert_eq!(error["code"], "not-found", "{object}");
+    let runs = |path: &str, on_failure: &str| {
+        let steps = json!([
+            {"capability": "fs.read_file", "input": {"path": path}, "on_failure": on_failure},
+            {"capability": "fs.list_dir", "input": {}},
+        ]);
+        Task::runbook(&[]).with("step", steps)
+    };
+    for (path, code) in [("work:none", "not-found"), ("work:../x", "denied")] {
+        let object = runs(path, "stop").success(there.clone()).run(&place).outcome("failed");
+        let reason = object["reason"].as_str().unwrap();
+        assert!(reason.contains("step 1 of 2") && reason.contains("fs.read_file") && reason.contains(code), "{reason}");
+        assert_eq!(
+            (met(&object), actions(&object).len()),
+            (vec![true], 1),
+            "the predicate is told all the same: {object}"
+        );
+        runs(path, "stop").run(&place).outcome("failed");
+    }
+    // The controls: a failure that is let pass, and no failure.
+    runs("work:none", "continue").success(there.clone()).run(&place).outcome("done");
+    runs("work:there", "stop").success(there).run(&place).outcome("done");
 }
 
 #[test]

@@ -62,6 +62,25 @@ fn repairs_count_as_calls_and_not_as_steps() {
     assert_eq!((&object["usage"]["llm_calls"], &object["usage"]["steps"]), (&json!(3), &json!(1)));
 }
 
+/// T-16: a plan that failed after its two repairs is a step of its own, and three of those in a row end the task.
+#[test]
+fn a_model_that_talks_nonsense_ends_its_task_after_three_counted_steps() {
+    let nonsense = json!({"content": "I would rather talk."});
+    let place = replaying(&vec![nonsense.clone(); 20], "");
+    let object = Task::goal("Look.").run(&place).outcome("failed");
+    assert_eq!((&object["usage"]["llm_calls"], &object["usage"]["steps"]), (&json!(9), &json!(3)), "{object}");
+    assert!(object["steps"][0]["thought"].as_str().is_some_and(|text| text.contains("no plan")), "{object}");
+    // They count: where there is one step, there are three calls.
+    place.write("one.toml", &place.read("warden.toml").replace("[llm]", "[limits]\nsteps = 1\n[llm]"));
+    let object = Task::goal("Look.").with("policy", json!("one.toml")).run(&place).outcome("budget_exhausted");
+    assert_eq!((&object["usage"]["llm_calls"], &object["usage"]["steps"]), (&json!(3), &json!(1)), "{object}");
+    // The control: two such steps, then a plan.
+    let mut lines = vec![nonsense; 6];
+    lines.push(claims());
+    let object = Task::goal("Look.").run(&replaying(&lines, "")).outcome("unverified");
+    assert_eq!((&object["usage"]["llm_calls"], &object["usage"]["steps"]), (&json!(7), &json!(3)), "{object}");
+}
+
 /// T-16
 #[test]
 fn tokens_run_out() {

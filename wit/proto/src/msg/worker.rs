@@ -44,6 +44,8 @@ pub struct WorkerSetup {
     pub memory_bytes: u64,
     /// Until the guest is interrupted, milliseconds from now.
     pub wall_ms: u64,
+    /// What a path that is left out names, `label:`; empty without a workspace.
+    pub home: Text<80>,
 }
 
 /// Setup document of a compiler. Descriptors: the module (sealed memfd), the output (an empty memfd of the broker's).
