@@ -31,6 +31,14 @@ pub enum OpError {
     /// A bound is reached.
     #[error("{0}")]
     Limit(String),
+    /// A bound of the policy is reached.
+    #[error("{why}")]
+    Bound {
+        /// Which.
+        rule: String,
+        /// What, and why.
+        why: String,
+    },
     /// The thing is not as the request needs it.
     #[error("{0}")]
     Conflict(String),
@@ -68,7 +76,7 @@ impl OpError {
         match self {
             Self::Denied { .. } => ErrorCode::Denied,
             Self::System { errno, .. } => code_of(*errno),
-            Self::Limit(_) => ErrorCode::Limit,
+            Self::Limit(_) | Self::Bound { .. } => ErrorCode::Limit,
             Self::Conflict(_) => ErrorCode::Conflict,
             Self::Invalid(_) => ErrorCode::InvalidArgument,
             Self::NotFound(_) => ErrorCode::NotFound,
@@ -82,6 +90,9 @@ impl From<OpError> for CallError {
         let message = error.to_string();
         match &error {
             OpError::Denied { rule, .. } => CallError::denied(rule, &message),
+            OpError::Bound { rule, .. } => {
+                CallError { rule: warden_proto::Text::cut(rule), ..CallError::new(ErrorCode::Limit, &message) }
+            }
             _ => CallError::new(error.code(), &message),
         }
     }

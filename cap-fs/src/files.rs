@@ -2,13 +2,14 @@
 //!
 //! Runs in cap-fs, locked. The operations lie in `ops_*.rs` and `check.rs`, by kind.
 
+use crate::bounds::GrowthBound;
 use crate::errors::OpError;
 use crate::handles::Handles;
 use crate::links::DeniedInodes;
 use crate::ops_list::Listing;
 use crate::pulse::Pulse;
 use crate::spot::World;
-use warden_proto::msg::fs::{FsCall, FsHelperCall, FsReply};
+use warden_proto::msg::fs::{FsCall, FsOrder, FsReply};
 
 /// The state of the helper.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub struct Files {
     pub(crate) handles: Handles,
     pub(crate) links: DeniedInodes,
     pub(crate) listing: Option<Listing>,
+    pub(crate) growth: GrowthBound,
 }
 
 /// An operation's answer; file content is sent apart from the reply where it is long.
@@ -37,12 +39,14 @@ impl Files {
     /// Begins, by finding out which files are denied under other names.
     pub fn new(world: World) -> Self {
         let links = DeniedInodes::collect(&world);
-        Self { world, handles: Handles::default(), links, listing: None }
+        let growth = GrowthBound { left_bytes: 0, rule: world.growth_rule.clone() };
+        Self { world, handles: Handles::default(), links, listing: None, growth }
     }
 
-    /// Does what a call asks. `contents` are the bytes that a `WriteFile` named.
-    pub fn perform(&mut self, call: FsHelperCall, contents: &[u8], pulse: &mut dyn Pulse) -> Result<Done, OpError> {
-        let reply = match call {
+    /// Does what an order asks. `contents` are the bytes that a `WriteFile` named.
+    pub fn perform(&mut self, order: FsOrder, contents: &[u8], pulse: &mut dyn Pulse) -> Result<Done, OpError> {
+        self.growth.left_bytes = order.growth_max;
+        let reply = match order.call {
             FsCall::ReadFile { target, offset, max_bytes } => return self.read_file(&target, offset, max_bytes, pulse),
             FsCall::OpenDir { target } => self.open_dir(&target),
             FsCall::EnsureDir { target } => self.ensure_dir(&target),

@@ -1,5 +1,6 @@
 //! A workspace in a temporary directory, and calls on it without the jail. For unit tests.
 
+use crate::bounds::FileBound;
 use crate::files::{Done, Files};
 use crate::paths::OwnPaths;
 use crate::pulse::Timer;
@@ -45,7 +46,7 @@ impl Fixture {
                 label: format!("w{n}"),
                 writable: true,
                 symlinks: true,
-                max_file_bytes: 1 << 20,
+                max_file: FileBound { max_bytes: 1 << 20, rule: format!("max_file[{n}]") },
                 rules: Rules::parse(&setup(rules)).unwrap(),
                 grant: format!("grant[{n}]"),
                 root,
@@ -55,7 +56,7 @@ impl Fixture {
         });
         let trees = trees.collect();
         fill(dir.path());
-        let files = Files::new(World { trees, own: OwnPaths::open().unwrap() });
+        let files = Files::new(World { trees, own: OwnPaths::open().unwrap(), growth_rule: "fs_written".to_owned() });
         Self { dir, files }
     }
 
@@ -65,7 +66,11 @@ impl Fixture {
     }
 
     pub fn call(&mut self, call: FsHelperCall, contents: &[u8]) -> Result<Done, CallError> {
-        self.files.perform(call, contents, &mut Timer::lasting(Duration::from_secs(30))).map_err(CallError::from)
+        self.order(FsOrder { call, growth_max: u64::MAX }, contents)
+    }
+
+    pub fn order(&mut self, order: FsOrder, contents: &[u8]) -> Result<Done, CallError> {
+        self.files.perform(order, contents, &mut Timer::lasting(Duration::from_secs(30))).map_err(CallError::from)
     }
 
     pub fn ask(&mut self, call: FsHelperCall) -> Result<FsReply, CallError> {

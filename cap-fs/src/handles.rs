@@ -3,6 +3,7 @@
 //! Runs in cap-fs. Numbers start at 1 and are never used twice, so a stale one names nothing (T-11). What a handle may do
 //! was decided when it was opened.
 
+use crate::bounds::FileBound;
 use crate::errors::OpError;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -23,9 +24,9 @@ pub struct OpenFile {
     pub hashable: bool,
     /// Where the next read or write begins.
     pub offset: u64,
-    /// Longest that it may become, bytes.
-    pub max_bytes: u64,
-    /// The rule behind that.
+    /// Longest that it may become.
+    pub max: FileBound,
+    /// The rule that it was opened by.
     pub grant: String,
     /// For messages.
     pub shown: String,

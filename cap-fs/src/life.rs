@@ -1,5 +1,6 @@
 //! The life of cap-fs, its order held by types.
 
+use crate::bounds::FileBound;
 use crate::files::Files;
 use crate::glob::GlobError;
 use crate::paths::{self, OwnPaths};
@@ -108,7 +109,7 @@ fn prepare(link: &mut FrameSocket) -> Result<World, FsLifeError> {
     let mut keep = vec![0, 1, 2, link.as_raw_fd(), own.as_fd().as_raw_fd()];
     keep.extend(trees.iter().map(|tree| tree.root.as_raw_fd()));
     descriptors::sweep_descriptors(&keep)?;
-    Ok(World { trees, own })
+    Ok(World { trees, own, growth_rule: setup.growth_rule.into_string() })
 }
 
 fn tree(number: RawFd, setup: WorkspaceSetup) -> Result<Tree, FsLifeError> {
@@ -121,7 +122,7 @@ fn tree(number: RawFd, setup: WorkspaceSetup) -> Result<Tree, FsLifeError> {
         label: setup.label.into_string(),
         writable: setup.writable,
         symlinks: setup.symlinks,
-        max_file_bytes: setup.max_file_bytes,
+        max_file: FileBound { max_bytes: setup.max_file_bytes, rule: setup.max_file_rule.into_string() },
         rules: Rules::parse(&setup.rules)?,
         grant: setup.rule.into_string(),
         root,

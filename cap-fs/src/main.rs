@@ -18,6 +18,7 @@
     )
 )]
 
+mod bounds;
 mod check;
 mod content;
 mod errors;

@@ -67,7 +67,7 @@ impl Files {
             append: flags.append,
             hashable,
             offset: 0,
-            max_bytes: spot.tree.max_file_bytes,
+            max: spot.tree.max_file.clone(),
             grant: spot.tree.grant.clone(),
             shown: spot.shown.clone(),
         };
@@ -103,15 +103,25 @@ impl Files {
     ) -> Result<FsReply, OpError> {
         let spot = self.world.spot(&self.handles, target)?;
         let len = u64::try_from(contents.len()).unwrap_or(u64::MAX);
-        within(len, spot.tree.max_file_bytes, &spot.shown)?;
-        if parents && let Some(above) = spot.above() {
+        spot.tree.max_file.hold(len, &spot.shown)?;
+        // Where there is no room for a new file none is made: what is refused leaves nothing behind.
+        let room = self.growth.hold(0, len, &spot.shown);
+        if parents
+            && room.is_ok()
+            && let Some(above) = spot.above()
+        {
             crate::ops_dir::make_directories(&above)?;
         }
-        let (opened, _) = acquire(&spot, Want::Change, true, Make::Missing)?;
+        let make = if room.is_ok() { Make::Missing } else { Make::Never };
+        let (opened, _) = match (acquire(&spot, Want::Change, true, make), room) {
+            (Err(error), Err(no_room)) if is_missing(&error) => return Err(no_room),
+            (acquired, _) => acquired?,
+        };
         self.links.allow_write(&self.world, spot.tree, &opened.stat, &spot.shown)?;
         let before = paths::size(&opened.stat);
         let at = if append { before } else { 0 };
-        within(at.saturating_add(len), spot.tree.max_file_bytes, &spot.shown)?;
+        spot.tree.max_file.hold(at.saturating_add(len), &spot.shown)?;
+        self.growth.hold(before, at.saturating_add(len), &spot.shown)?;
         if !append && before > 0 {
             content::cut(&opened.fd, 0, &spot.shown)?;
         }
@@ -124,15 +134,6 @@ impl Files {
         let after = content::size(&opened.fd, &spot.shown)?;
         Ok(FsReply::Written { bytes: len, grown: after.saturating_sub(before) })
     }
-}
-
-/// T-06: no file grows longer than the workspace allows.
-pub fn within(len: u64, max_bytes: u64, shown: &str) -> Result<(), OpError> {
-    if len > max_bytes {
-        let why = format!("`{shown}` would be {len} bytes long; the workspace's max_file is {max_bytes}");
-        return Err(OpError::Limit(why));
-    }
-    Ok(())
 }
 
 /// Opens a regular file, or makes it. Also says whether the descriptor can be read.

@@ -7,7 +7,6 @@ use crate::content;
 use crate::errors::OpError;
 use crate::files::Files;
 use crate::handles::{Handle, OpenFile};
-use crate::ops_file::within;
 use crate::pulse::{Pulse, Timer};
 use nix::unistd::fsync;
 use std::time::Duration;
@@ -42,7 +41,8 @@ impl Files {
         let at = if file.append { before } else { file.offset };
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         if len > 0 {
-            within(at.saturating_add(len), file.max_bytes, &file.shown)?;
+            file.max.hold(at.saturating_add(len), &file.shown)?;
+            self.growth.hold(before, at.saturating_add(len), &file.shown)?;
         }
         let (written, result) = content::write_at(&file.fd, at, bytes, &file.shown);
         let written = u64::try_from(written).unwrap_or(u64::MAX);
@@ -58,8 +58,9 @@ impl Files {
     /// Sets the length.
     pub fn set_len(&mut self, file: u32, len: u64) -> Result<FsReply, OpError> {
         let file = writable(self.handles.file(file)?)?;
-        within(len, file.max_bytes, &file.shown)?;
+        file.max.hold(len, &file.shown)?;
         let before = content::size(&file.fd, &file.shown)?;
+        self.growth.hold(before, len, &file.shown)?;
         content::cut(&file.fd, len, &file.shown)?;
         // A hole is charged like bytes: the file may be filled through it later without growing.
         Ok(FsReply::Written { bytes: 0, grown: len.saturating_sub(before) })

@@ -7,7 +7,6 @@
 
 use crate::errors::{OpError, shown};
 use crate::files::Files;
-use crate::ops_file::within;
 use crate::ops_remove::{begin, present};
 use crate::paths::{self, RelPath};
 use crate::pulse::Pulse;
@@ -52,7 +51,7 @@ impl Files {
             if is_dir(&stat) {
                 judge_beneath(&self.world, (&from, &old), (&to, &new), pulse)?;
             } else {
-                within(paths::size(&stat), to.tree.max_file_bytes, &to.shown)?;
+                to.tree.max_file.hold(paths::size(&stat), &to.shown)?;
             }
         }
         // The bare call: libc makes an older one of it where there are no flags, which the filter does not allow.
@@ -102,7 +101,7 @@ fn judge_length(to: &Spot<'_>, level: &Level, name: &[u8]) -> Result<(), OpError
     if paths::kind(&stat) != SFlag::S_IFREG {
         return Ok(());
     }
-    within(paths::size(&stat), to.tree.max_file_bytes, &text)
+    to.tree.max_file.hold(paths::size(&stat), &text)
 }
 
 /// Where `path`, which lies beneath `old`, will lie when `old` is `new`.

@@ -4,7 +4,7 @@ use crate::files::{Done, Files};
 use crate::wire::Wire;
 use warden_proto::calls::{Calls, CallsError};
 use warden_proto::msg::error::CallError;
-use warden_proto::msg::fs::{FsCall, FsHelperCall, FsHelperReply, FsReply};
+use warden_proto::msg::fs::{FsCall, FsHelperReply, FsOrder, FsReply};
 use warden_proto::{Frame, Kind};
 
 /// Bytes that a reply takes besides its content, generously.
@@ -27,13 +27,13 @@ fn answer(
     calls: &mut Calls,
     frame: &Frame,
 ) -> Result<Result<Done, CallError>, CallsError> {
-    let call: FsHelperCall = frame.decode()?;
+    let order: FsOrder = frame.decode()?;
     // Taken whatever comes of the call, so that a payload never stays behind.
-    let contents = match &call {
+    let contents = match &order.call {
         FsCall::WriteFile { contents, .. } => calls.take(contents.clone())?,
         _ => Vec::new(),
     };
-    Ok(files.perform(call, &contents, &mut wire.pulse(frame.request)).map_err(CallError::from))
+    Ok(files.perform(order, &contents, &mut wire.pulse(frame.request)).map_err(CallError::from))
 }
 
 /// The reply to send, its content sent ahead where a frame has no room for it.

@@ -21,6 +21,8 @@ pub struct World {
     pub trees: Vec<Tree>,
     /// See [`OwnPaths`].
     pub own: OwnPaths,
+    /// The rule of the task's limit on growth.
+    pub growth_rule: String,
 }
 
 /// A name in a workspace.

@@ -3,6 +3,7 @@
 //! Runs in cap-fs. Every open is an `openat2` beneath a directory that was itself opened so, and nothing is acted on before
 //! the kernel has said what it is and where it lies ([`Tree::judge_opened`]): a name is a wish, the descriptor is the fact (T-02).
 
+use crate::bounds::FileBound;
 use crate::errors::OpError;
 use crate::glob::Case;
 use crate::paths::{self, OwnPaths, RelPath};
@@ -24,8 +25,8 @@ pub struct Tree {
     pub writable: bool,
     /// Whether links inside are followed.
     pub symlinks: bool,
-    /// Longest file that may come about, bytes.
-    pub max_file_bytes: u64,
+    /// Longest file that may come about.
+    pub max_file: FileBound,
     /// What is denied beneath it.
     pub rules: Rules,
     /// The rule that grants it.

@@ -4,7 +4,7 @@
 //! A helper's typed error fits every question. What a fitting answer says is judged by whoever asked.
 
 use bincode::{Decode, Encode};
-use warden_proto::msg::fs::{FsCall, FsReply};
+use warden_proto::msg::fs::{FsCall, FsOrder, FsReply};
 use warden_proto::msg::llm::{LlmCall, LlmReply};
 use warden_proto::msg::proc::{ProcCall, ProcReply};
 
@@ -47,6 +47,14 @@ impl<T: Encode> Question for FsCall<T> {
             }
             _ => false,
         }
+    }
+}
+
+impl Question for FsOrder {
+    type Answer = FsReply;
+
+    fn is_answered_by(&self, answer: &FsReply) -> bool {
+        self.call.is_answered_by(answer)
     }
 }
 

@@ -13,7 +13,7 @@ use warden_proto::Text;
 use warden_proto::blob::Body;
 use warden_proto::limits::REPLY_DEADLINE;
 use warden_proto::msg::error::{CallError, ErrorCode};
-use warden_proto::msg::fs::{FileCheck, FsCall, FsGuestCall, FsHelperCall, FsHelperReply, FsReply, GuestTarget};
+use warden_proto::msg::fs::{FileCheck, FsCall, FsGuestCall, FsHelperReply, FsOrder, FsReply, GuestTarget};
 use warden_proto::msg::life::Role;
 use warden_proto::msg::worker::{Origin, WorkerReply};
 use warden_proto::render::{self, Subject};
@@ -68,7 +68,7 @@ impl Task {
                 return Ok(Err(error));
             }
         };
-        let reserved = match self.reserve_file(row, allowed.growth_max) {
+        let (reserved, growth_max) = match self.reserve_file(row, allowed.growth_max) {
             Ok(reserved) => reserved,
             Err(error) => {
                 self.refuse(row, row.capability, &shown.0, input, &error)?;
@@ -85,7 +85,7 @@ impl Task {
         let ticket = self.begin(&act)?;
         let started = Instant::now();
         let resizes = matches!(allowed.call, FsCall::SetLen { .. });
-        let mut result = self.ask_files(allowed).await;
+        let mut result = self.ask_files(allowed, growth_max).await;
         let grown = match &result {
             Ok(Done { reply: FsReply::Written { grown, .. }, .. }) => *grown,
             _ => 0,
@@ -110,7 +110,7 @@ impl Task {
         Ok(result)
     }
 
-    async fn ask_files(&mut self, allowed: Allowed) -> Result<Done, CallError> {
+    async fn ask_files(&mut self, allowed: Allowed, growth_max: u64) -> Result<Done, CallError> {
         let Allowed { mut call, handle, contents, .. } = allowed;
         if let Some(bytes) = contents {
             let placed = self.place_for_helper(Role::CapFs, bytes, 8192).await?;
@@ -118,7 +118,8 @@ impl Task {
                 *contents = placed;
             }
         }
-        let reply: FsHelperReply = self.ask(Role::CapFs, &call, REPLY_DEADLINE).await?;
+        let order = FsOrder { call, growth_max };
+        let reply: FsHelperReply = self.ask(Role::CapFs, &order, REPLY_DEADLINE).await?;
         let mut done = Done { reply: reply?, content: Vec::new() };
         match (&mut done.reply, handle) {
             (FsReply::Opened { handle: number, .. }, Some(mut handle)) => {
@@ -138,7 +139,9 @@ impl Task {
         Ok(done)
     }
 
-    fn reserve_file(&mut self, row: Row, growth_max: u64) -> Result<Option<Reserved>, CallError> {
+    /// What the operation costs, and what a write may make files grow by: no more than it has bytes, and no more than is left.
+    /// How much of that is growth only cap-fs can tell, which does no more than was reserved.
+    fn reserve_file(&mut self, row: Row, growth_max: u64) -> Result<(Option<Reserved>, u64), CallError> {
         let policy = self.spec.policy.clone();
         if let Some(cost) = row.cost {
             let taken = self.ledger.reserve(cost, 1);
@@ -146,11 +149,13 @@ impl Task {
             // An operation that was begun is spent, however it ends.
             self.ledger.settle(taken, 1);
         }
-        if growth_max == 0 {
-            return Ok(None);
+        let amount = growth_max.min(self.ledger.left(Cost::FsWritten));
+        if amount == 0 {
+            return Ok((None, 0));
         }
-        let reserved = self.ledger.reserve(Cost::FsWritten, growth_max);
-        reserved.map(Some).map_err(|spent| limit_error(&spent, policy.limits().rule(LimitKey::FsWritten)))
+        let reserved = self.ledger.reserve(Cost::FsWritten, amount);
+        let reserved = reserved.map_err(|spent| limit_error(&spent, policy.limits().rule(LimitKey::FsWritten)))?;
+        Ok((Some(reserved), amount))
     }
 
     fn settle_file(&mut self, reserved: Option<Reserved>, grown: u64) {
@@ -201,8 +206,8 @@ impl Task {
             Ok(located) => located,
             Err(error) => return Ok(Err(error)),
         };
-        let call: FsHelperCall = match located.target(&target) {
-            Ok(target) => FsCall::Check { target, check },
+        let order = match located.target(&target) {
+            Ok(target) => FsOrder { call: FsCall::Check { target, check }, growth_max: 0 },
             Err(error) => return Ok(Err(error)),
         };
         if let Err(error) = self.need(Role::CapFs).await? {
@@ -210,7 +215,7 @@ impl Task {
         }
         let act = Act { row: super::monitor::PREDICATE, input: Value::Text(predicate), rule: located.rule() };
         let (ticket, started) = (self.begin(&act)?, Instant::now());
-        let reply: Result<FsHelperReply, CallError> = self.ask(Role::CapFs, &call, super::predicates::DEADLINE).await;
+        let reply: Result<FsHelperReply, CallError> = self.ask(Role::CapFs, &order, super::predicates::DEADLINE).await;
         let answer = match reply.and_then(|reply| reply) {
             Ok(FsReply::Checked { met, detail }) => Ok((met, detail.into_string())),
             Ok(_) => Err(CallError::new(ErrorCode::Internal, "cap-fs answered something else than was asked")),
@@ -228,6 +233,7 @@ impl Task {
             Err(_) => format!("#{number}"),
         };
         let text = |target: &GuestTarget| match target {
+            GuestTarget::Path { path } if path.is_empty() => self.spec.home(),
             GuestTarget::Path { path } => path.to_string(),
             GuestTarget::At { dir, path } if path.is_empty() => opened(*dir),
             GuestTarget::At { dir, path } => {

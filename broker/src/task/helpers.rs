@@ -9,7 +9,7 @@ use crate::sealed;
 use std::os::fd::AsFd;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use warden_policy::{Access, ArgvShape, RuleKind};
+use warden_policy::{Access, ArgvShape, LimitKey, RuleKind};
 use warden_proto::link_a::Inherit;
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::{self, FsSetup, PathRuleSetup, WorkspaceSetup};
@@ -191,11 +191,14 @@ impl Task {
                 writable: workspace.access == Access::ReadWrite,
                 symlinks: workspace.symlinks,
                 max_file_bytes: workspace.max_file_bytes,
+                max_file_rule: Text::cut(&workspace.max_file_rule),
                 rules: List::new(rules).map_err(too_long("the deny rules of a workspace"))?,
                 rule: Text::cut(&workspace.rule),
             });
         }
-        Ok(FsSetup { task: self.id, workspaces: List::new(workspaces).map_err(too_long("workspaces"))? })
+        let workspaces = List::new(workspaces).map_err(too_long("workspaces"))?;
+        let growth_rule = Text::cut(self.spec.policy.limits().rule(LimitKey::FsWritten));
+        Ok(FsSetup { task: self.id, workspaces, growth_rule })
     }
 
     async fn start_model(&self) -> Result<Helper, CallError> {

@@ -2,6 +2,7 @@ use crate::files::Done;
 use crate::fixture::*;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use warden_proto::blob::Body;
 use warden_proto::msg::error::ErrorCode;
 use warden_proto::msg::fs::*;
 
@@ -124,9 +125,10 @@ fn a_read_only_workspace_is_read_only() {
 
 #[test]
 fn no_file_grows_past_the_workspace_limit() {
-    let mut fx = Fixture::several(&[&[]], |_| {}, |tree| tree.max_file_bytes = 10);
+    let mut fx = Fixture::several(&[&[]], |_| {}, |tree| tree.max_file.max_bytes = 10);
     fx.write("f", &[0; 10]).unwrap();
-    assert_eq!(code(fx.write("f", &[0; 11])), ErrorCode::Limit);
+    let long = fx.write("f", &[0; 11]).unwrap_err();
+    assert_eq!((long.code, long.rule.as_str()), (ErrorCode::Limit, "max_file[0]"));
     assert_eq!(code(fx.write_with("f", b"x", true, false)), ErrorCode::Limit);
     assert_eq!(fs::metadata(fx.host("f")).unwrap().len(), 10);
     let handle = fx.open("f", OpenFlags { append: true, ..WRITE }).unwrap();
@@ -135,6 +137,39 @@ fn no_file_grows_past_the_workspace_limit() {
     assert_eq!(code(fx.ask(FsCall::SetLen { file: handle, len: 11 })), ErrorCode::Limit);
     fx.ask(FsCall::SetLen { file: handle, len: 9 }).unwrap();
     assert_eq!(fs::metadata(fx.host("f")).unwrap().len(), 9);
+}
+
+/// T-06: what takes the place of bytes that were there is no growth, and what would be too much leaves nothing behind.
+#[test]
+fn files_grow_by_no_more_than_is_left() {
+    let mut fx = Fixture::new(&[], |dir| fs::write(dir.join("f"), [0; 8]).unwrap());
+    let mut ask =
+        |call: FsHelperCall, contents: &[u8], growth_max| match fx.order(FsOrder { call, growth_max }, contents) {
+            Ok(Done::Reply(FsReply::Written { grown, .. })) => Ok(grown),
+            Ok(Done::Reply(FsReply::Opened { handle, .. })) => Ok(u64::from(handle)),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err((error.code, error.rule.into_string())),
+        };
+    let write = |path: &str, append, parents| {
+        let contents = Body::Inline { bytes: warden_proto::Bytes::default() };
+        FsCall::WriteFile { target: at(path), contents, append, parents }
+    };
+    let refused = Err((ErrorCode::Limit, "fs_written".to_owned()));
+    assert_eq!(ask(write("f", false, false), &[1; 8], 0), Ok(0));
+    assert_eq!(ask(write("f", false, false), &[1; 9], 0), refused);
+    assert_eq!(ask(write("f", false, false), &[1; 9], 1), Ok(1));
+    assert_eq!(ask(write("f", true, false), b"x", 0), refused);
+    assert_eq!(ask(write("new/file", false, true), b"x", 0), refused);
+    assert_eq!(ask(write("empty", false, false), b"", 0), Ok(0));
+    let open = FsCall::OpenFile { target: at("f"), flags: OpenFlags { write: true, ..READ } };
+    let file = u32::try_from(ask(open, &[], 0).unwrap()).unwrap();
+    let bytes = warden_proto::Bytes::new(vec![2; 10]).unwrap();
+    assert_eq!(ask(FsCall::Write { file, bytes: bytes.clone() }, &[], 0), refused);
+    assert_eq!(ask(FsCall::SetLen { file, len: 10 }, &[], 0), refused);
+    assert_eq!(ask(FsCall::Write { file, bytes }, &[], 1), Ok(1));
+    assert_eq!(ask(FsCall::SetLen { file, len: 4 }, &[], 0), Ok(0));
+    assert_eq!(fs::metadata(fx.host("f")).unwrap().len(), 4);
+    assert!(!fx.host("new").exists(), "what is refused makes no directory");
 }
 
 #[test]

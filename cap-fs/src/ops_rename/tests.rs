@@ -75,7 +75,7 @@ fn between_workspaces_both_rule_books_hold() {
     let rules: [&[(&str, RuleKind)]; 2] = [&[("**/*.key", DENY)], &[("**/*.tmp", DENY)]];
     let mut fx = Fixture::several(&rules, fill, |tree| {
         if tree.label == "w1" {
-            tree.max_file_bytes = 50;
+            tree.max_file.max_bytes = 50;
         }
     });
     let mut go = |from: &str, to: &str| fx.ask(FsCall::Rename { target: at(from), to: within(1, to) });

@@ -7,6 +7,11 @@ use warden_proto::Kind;
 use warden_proto::blob::{Body, Part};
 use warden_proto::msg::fs::*;
 
+/// A sound order.
+fn order() -> FsOrder {
+    FsOrder { call: FsHelperCall::Metadata { target: at("f") }, growth_max: 0 }
+}
+
 #[test]
 fn garbage_kills_only_the_helper_that_got_it() {
     let place = Place::new();
@@ -19,7 +24,7 @@ fn garbage_kills_only_the_helper_that_got_it() {
         ("unknown kind", |h| h.link.send_packet(&[1, 0, 99, 0, 0, 0, 0, 0], &[], true).unwrap()),
         ("a call that is none", |h| h.link.send(Kind::Call, 1, &[0xffu8; 32], &[], true).unwrap()),
         ("trailing bytes", |h| {
-            h.link.send(Kind::Call, 1, &(FsHelperCall::Metadata { target: at("f") }, 7u8), &[], true).unwrap();
+            h.link.send(Kind::Call, 1, &(order(), 7u8), &[], true).unwrap();
         }),
         ("out of state", |h| h.link.send(Kind::Setup, 0, &(), &[], true).unwrap()),
         ("a payload that did not come", |h| {
@@ -47,10 +52,9 @@ fn a_descriptor_is_not_accepted() {
     let place = Place::new();
     fs::write(place.inside("f"), "x").unwrap();
     let mut helper = place.helper(&[]);
-    let call = FsHelperCall::Metadata { target: at("f") };
     let gift = fs::File::open("/etc/passwd").unwrap();
-    helper.link.send(Kind::Call, 1, &call, &[gift.as_fd()], true).unwrap();
+    helper.link.send(Kind::Call, 1, &order(), &[gift.as_fd()], true).unwrap();
     assert_eq!(helper.status().code(), Some(15));
     let mut helper = place.helper(&[]);
-    helper.call(call).unwrap();
+    helper.call(order().call).unwrap();
 }

@@ -123,12 +123,18 @@ fn a_long_call_is_cancelled_and_the_next_one_answered() {
 
 #[test]
 fn a_setup_that_is_not_of_this_build_or_not_what_was_said_ends_it() {
-    let good = codec::encode(&FsSetup { task: [0; 16], workspaces: Default::default() }).unwrap();
+    let good =
+        codec::encode(&FsSetup { task: [0; 16], workspaces: Default::default(), growth_rule: Default::default() })
+            .unwrap();
     let len = u32::try_from(good.len()).unwrap();
     let setup = |build_id, document_len, descriptors| Setup { build_id, document_len, descriptors };
     let mut bad_rule = workspace(&[("a//b", RuleKind::Deny)]);
     bad_rule.label = warden_proto::Text::new("x").unwrap();
-    let rule = codec::encode(&FsSetup { task: [0; 16], workspaces: warden_proto::List::new(vec![bad_rule]).unwrap() });
+    let rule = codec::encode(&FsSetup {
+        task: [0; 16],
+        workspaces: warden_proto::List::new(vec![bad_rule]).unwrap(),
+        growth_rule: Default::default(),
+    });
     let rule = rule.unwrap();
     let rule_len = u32::try_from(rule.len()).unwrap();
     let cases: [(&str, Setup, &[u8]); 6] = [
@@ -162,7 +168,8 @@ fn a_workspace_that_did_not_come_or_is_no_directory_ends_it() {
         let mut born = bear(&inherit, None);
         born.hello();
         let list = warden_proto::List::new(vec![workspace(&[])]).unwrap();
-        let bytes = codec::encode(&FsSetup { task: [0; 16], workspaces: list }).unwrap();
+        let bytes =
+            codec::encode(&FsSetup { task: [0; 16], workspaces: list, growth_rule: Default::default() }).unwrap();
         let document_len = u32::try_from(bytes.len()).unwrap();
         born.setup(&Setup { build_id: build_id(), document_len, descriptors: 0 }, &document(&bytes));
         assert_eq!(born.status().code(), Some(12));

@@ -59,6 +59,7 @@ pub fn workspace(rules: &[(&str, RuleKind)]) -> WorkspaceSetup {
         writable: true,
         symlinks: true,
         max_file_bytes: 10 << 20,
+        max_file_rule: Text::new("max_file").unwrap(),
         rules: List::new(rules.iter().enumerate().map(rule).collect()).unwrap(),
         rule: Text::new("grant").unwrap(),
     }
@@ -156,7 +157,7 @@ impl Helper {
         let hello = born.hello();
         assert_eq!((hello.build_id, hello.role), (build_id(), Role::CapFs));
         let list = List::new(workspaces.iter().map(|(_, setup)| setup.clone()).collect()).unwrap();
-        let bytes = codec::encode(&FsSetup { task: [7; 16], workspaces: list }).unwrap();
+        let bytes = codec::encode(&FsSetup { task: [7; 16], workspaces: list, growth_rule: Text::default() }).unwrap();
         let document_len = u32::try_from(bytes.len()).unwrap();
         born.setup(&Setup { build_id: build_id(), document_len, descriptors: 0 }, &document(&bytes));
         let frame = match born.link.receive(0, Some(Instant::now() + PATIENCE)) {
@@ -170,7 +171,8 @@ impl Helper {
 
     pub fn send(&mut self, call: &FsHelperCall) -> u32 {
         self.next += 1;
-        self.link.send(Kind::Call, self.next, call, &[], true).unwrap();
+        let order = FsOrder { call: call.clone(), growth_max: u64::MAX };
+        self.link.send(Kind::Call, self.next, &order, &[], true).unwrap();
         self.next
     }
 

@@ -20,7 +20,7 @@ pub enum Kind {
     Locked = 3,
     /// Broker to jailed process: the request with this id is no longer wanted. Empty body.
     Cancel = 4,
-    /// A request; its type is the receiver's (`WorkerCall` at the broker, `FsHelperCall` at cap-fs, …).
+    /// A request; its type is the receiver's (`WorkerCall` at the broker, `FsOrder` at cap-fs, …).
     Call = 5,
     /// The answer to the call with the same id.
     Reply = 6,

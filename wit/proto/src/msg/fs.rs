@@ -322,6 +322,8 @@ pub struct WorkspaceSetup {
     pub symlinks: bool,
     /// Longest file that may come about, bytes.
     pub max_file_bytes: u64,
+    /// The rule that says so.
+    pub max_file_rule: Text<256>,
     /// Deny rules, those of enclosing workspaces included, already relative to this root.
     pub rules: List<PathRuleSetup, PATH_RULES_MAX>,
     /// The rule that grants this workspace, for denials of writes to a read-only one.
@@ -335,9 +337,23 @@ pub struct FsSetup {
     pub task: [u8; 16],
     /// The task's workspaces.
     pub workspaces: List<WorkspaceSetup, WORKSPACES_MAX>,
+    /// The rule of the task's limit on what files grow by.
+    pub growth_rule: Text<256>,
 }
 
-/// What cap-fs takes.
+/// An operation, and what is left of the task's limit for it.
+///
+/// How much a write makes a file grow is known where the file is: the broker reserves what there is, cap-fs does no more, and
+/// the broker settles what it was.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct FsOrder {
+    /// The operation.
+    pub call: FsHelperCall,
+    /// Bytes that files may grow by.
+    pub growth_max: u64,
+}
+
+/// What cap-fs is asked to do, inside a [`FsOrder`].
 pub type FsHelperCall = FsCall<HelperTarget>;
 /// What a worker sends.
 pub type FsGuestCall = FsCall<GuestTarget>;
