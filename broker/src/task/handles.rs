@@ -24,50 +24,71 @@ pub struct Handle {
     pub rule: String,
 }
 
-/// The open files and directories of one task, by numbers of the broker's own.
+/// What one helper gave out, by numbers of the broker's own.
 ///
-/// A number is never given out twice, so one that outlived its helper names nothing, and not another helper's file.
+/// A number is never given out twice, so one that outlived its helper names nothing, and not another helper's thing.
+#[derive(Debug)]
+struct Numbered<T> {
+    known: HashMap<u32, T>,
+    last: u32,
+}
+
+impl<T> Default for Numbered<T> {
+    fn default() -> Self {
+        Self { known: HashMap::new(), last: 0 }
+    }
+}
+
+impl<T> Numbered<T> {
+    /// Notes a thing and returns the task's number for it; none when the helper gave out its own number for it, which
+    /// `of_helper` says, twice.
+    fn add(&mut self, thing: T, of_helper: impl Fn(&T) -> u32) -> Option<u32> {
+        let number = of_helper(&thing);
+        let again = self.known.values().any(|known| of_helper(known) == number);
+        if number == 0 || again || self.known.len() >= HANDLES_MAX {
+            return None;
+        }
+        self.last = self.last.checked_add(1)?;
+        self.known.insert(self.last, thing);
+        Some(self.last)
+    }
+}
+
+/// The open files and directories of one task.
 #[derive(Debug, Default)]
 pub struct Handles {
-    open: HashMap<u32, Handle>,
-    last: u32,
+    open: Numbered<Handle>,
 }
 
 impl Handles {
     /// Notes a handle that cap-fs gave out, and returns the task's number for it; none when cap-fs gave one out twice.
     pub fn add(&mut self, handle: Handle) -> Option<u32> {
-        let again = self.open.values().any(|known| known.helper == handle.helper);
-        if handle.helper == 0 || again || self.open.len() >= HANDLES_MAX {
-            return None;
-        }
-        self.last = self.last.checked_add(1)?;
-        self.open.insert(self.last, handle);
-        Some(self.last)
+        self.open.add(handle, |handle| handle.helper)
     }
 
     /// The directory that `number` names.
     pub fn directory(&self, number: u32) -> Result<&Handle, CallError> {
-        self.open.get(&number).filter(|h| h.directory).ok_or_else(|| unknown("directory"))
+        self.open.known.get(&number).filter(|h| h.directory).ok_or_else(|| unknown("directory"))
     }
 
     /// The file that `number` names.
     pub fn file(&self, number: u32) -> Result<&Handle, CallError> {
-        self.open.get(&number).filter(|h| !h.directory).ok_or_else(|| unknown("file"))
+        self.open.known.get(&number).filter(|h| !h.directory).ok_or_else(|| unknown("file"))
     }
 
     /// Any handle.
     pub fn any(&self, number: u32) -> Result<&Handle, CallError> {
-        self.open.get(&number).ok_or_else(|| unknown("file or directory"))
+        self.open.known.get(&number).ok_or_else(|| unknown("file or directory"))
     }
 
     /// Forgets a handle.
     pub fn remove(&mut self, number: u32) {
-        self.open.remove(&number);
+        self.open.known.remove(&number);
     }
 
     /// Forgets all: the helper that gave them out is gone.
     pub fn clear(&mut self) {
-        self.open.clear();
+        self.open.known.clear();
     }
 }
 
@@ -88,44 +109,37 @@ pub struct Process {
     pub places: u64,
 }
 
-/// The processes of one task, by numbers of the broker's own.
+/// The processes of one task.
 #[derive(Debug, Default)]
 pub struct Processes {
-    started: HashMap<u32, Process>,
-    last: u32,
+    started: Numbered<Process>,
 }
 
 impl Processes {
     /// Notes a process that cap-proc started, and returns the task's number for it; none when it was given out twice.
     pub fn add(&mut self, process: Process) -> Option<u32> {
-        let again = self.started.values().any(|known| known.helper == process.helper);
-        if process.helper == 0 || again || self.started.len() >= HANDLES_MAX {
-            return None;
-        }
-        self.last = self.last.checked_add(1)?;
-        self.started.insert(self.last, process);
-        Some(self.last)
+        self.started.add(process, |process| process.helper)
     }
 
     /// The process that `number` names.
     pub fn get(&self, number: u32) -> Result<&Process, CallError> {
         let gone = || CallError::new(ErrorCode::NotFound, "this handle names no process of this task");
-        self.started.get(&number).ok_or_else(gone)
+        self.started.known.get(&number).ok_or_else(gone)
     }
 
     /// Its end was seen: the places that it held, once.
     pub fn ended(&mut self, number: u32) -> u64 {
-        self.started.get_mut(&number).map_or(0, |process| std::mem::take(&mut process.places))
+        self.started.known.get_mut(&number).map_or(0, |process| std::mem::take(&mut process.places))
     }
 
     /// Forgets a process, and returns the places that it still held.
     pub fn remove(&mut self, number: u32) -> u64 {
-        self.started.remove(&number).map_or(0, |process| process.places)
+        self.started.known.remove(&number).map_or(0, |process| process.places)
     }
 
     /// Forgets all, and returns the places that they still held.
     pub fn clear(&mut self) -> u64 {
-        self.started.drain().fold(0, |sum, (_, process)| sum.saturating_add(process.places))
+        self.started.known.drain().fold(0, |sum, (_, process)| sum.saturating_add(process.places))
     }
 }
 

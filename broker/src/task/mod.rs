@@ -19,6 +19,7 @@ pub mod monitor;
 mod policies;
 mod predicate_command;
 pub mod predicates;
+mod process_grants;
 mod processes;
 pub mod report;
 pub mod runbook;
