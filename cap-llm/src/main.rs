@@ -7,6 +7,16 @@
 //! drop_privileges → lock_down (no path, no socket, no exec) → serve (parse and answer).
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::as_conversions,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 mod life;
 mod ops;

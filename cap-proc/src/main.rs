@@ -8,6 +8,16 @@
 //! `runner/life.rs`); a keeper's is `keeper/mod.rs`.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::as_conversions,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 mod front;
 mod keeper;

@@ -180,7 +180,7 @@ impl Desk {
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         match &mut process.purpose {
             Purpose::Handle { request: None } => {
-                process.ended(None, Some(nix::sys::signal::Signal::SIGKILL as i32));
+                process.ended(None, Some(libc::SIGKILL));
                 process.over = Some(error);
                 Ok(())
             }

@@ -83,7 +83,7 @@ impl Places {
                     self.grants.push(Grant { thread: notice.pid, user_ticks: None });
                 }
             } else if now >= deadline || !listener.is_waiting(&notice) {
-                let _ = listener.refuse(&notice, Errno::EAGAIN as i32);
+                let _ = listener.refuse(&notice, libc::EAGAIN);
             } else {
                 return;
             }

@@ -89,7 +89,7 @@ impl Watch {
             if ready.control {
                 match control.try_receive::<Order>() {
                     Ok(Some((Order { signal: ProcessSignal::Kill }, _))) => {
-                        return Ok(Over::Ended { code: None, signal: Some(Signal::SIGKILL as i32) });
+                        return Ok(Over::Ended { code: None, signal: Some(libc::SIGKILL) });
                     }
                     Ok(Some((Order { signal }, _))) => self.signal(signal),
                     Ok(None) => {}
