@@ -28,6 +28,7 @@ mod glob;
 mod layer;
 mod limits;
 mod manifest;
+mod marks;
 mod model;
 mod parse;
 mod path;
@@ -53,6 +54,7 @@ pub use manifest::{
     Brain, BrowserCheck, FileCheck, Manifest, ManifestKind, OnFailure, PREDICATE_DEPTH_MAX, PREDICATES_MAX, Predicate,
     Step,
 };
+pub use marks::Marks;
 pub use model::{
     APPROVAL_TIMEOUT_DEFAULT, Access, Approval, ApprovalVia, Audit, AuditSink, Browser, BrowserDriver,
     COMMAND_TIMEOUT_DEFAULT, Command, CommandPath, Durability, Feature, Input, Isolation, Layer, Llm, LlmProvider,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::capability::{CAPABILITIES, canonical};
 use crate::limits::LimitKey;
+use crate::marks::Marks;
 use crate::model::{Access, Policy, Scope, Workspace};
 use crate::parse::{Reader, is_env_name, read_limits};
 use crate::source::{self, Format, SourceError, Table, nearest};
@@ -255,7 +256,7 @@ fn environment(table: &Table<'_>) -> Result<Vec<(String, String)>, SourceError> 
 fn request<'a>(reader: &Reader<'a>, table: &Table<'a>) -> Result<Policy, SourceError> {
     let mut request = Policy::empty(reader.file, Scope::Request);
     if let Some(node) = table.node("limits") {
-        request.limits = read_limits(reader.file, node)?;
+        request.limits = read_limits(reader.file, node, &mut request.marks)?;
     }
     let timeout = table.duration("timeout")?.map(|wall| u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
     let short = [
@@ -271,15 +272,22 @@ fn request<'a>(reader: &Reader<'a>, table: &Table<'a>) -> Result<Policy, SourceE
         }
         request.limits.set(limit, value);
     }
-    request.workspaces = folders(reader, table)?;
+    request.workspaces = folders(reader, table, &mut request.marks)?;
+    request.marks.add("policy".to_owned(), table.value_at("policy"));
+    request.marks.add("brain".to_owned(), table.value_at("brain"));
     Ok(request)
 }
 
 /// `workspace` is one folder, read-write; `allow_dirs` are folders with a mode, seen by the guest as they are written.
-fn folders<'a>(reader: &Reader<'a>, table: &Table<'a>) -> Result<Option<Vec<Workspace>>, SourceError> {
+fn folders<'a>(
+    reader: &Reader<'a>,
+    table: &Table<'a>,
+    marks: &mut Marks,
+) -> Result<Option<Vec<Workspace>>, SourceError> {
     const ACCESS: &[(&str, Access)] = &[("read-only", Access::ReadOnly), ("read-write", Access::ReadWrite)];
     if let Some(text) = table.text("workspace")? {
         let path = reader.path(table, "workspace", text)?;
+        marks.add("fs.workspace.workspace".to_owned(), table.value_at("workspace"));
         return Ok(Some(vec![Workspace::new("workspace", path, Access::ReadWrite)]));
     }
     if !table.has("allow_dirs") {
@@ -294,6 +302,7 @@ fn folders<'a>(reader: &Reader<'a>, table: &Table<'a>) -> Result<Option<Vec<Work
         let access = each.choice("access", ACCESS)?.unwrap_or(Access::ReadOnly);
         let mut folder = Workspace::new(format!("dir{}", index.saturating_add(1)), path, access);
         folder.guest_path = Some(text.to_owned());
+        marks.add(format!("fs.workspace.{}", folder.label), each.value_at("path"));
         folders.push(folder);
     }
     Ok(Some(folders))

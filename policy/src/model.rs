@@ -10,6 +10,7 @@ mod tools;
 mod workspace;
 
 use crate::limits::Limits;
+use crate::marks::Marks;
 use std::path::PathBuf;
 
 pub use command::{COMMAND_TIMEOUT_DEFAULT, Command, CommandPath};
@@ -71,6 +72,8 @@ pub struct Policy {
     pub audit: Audit,
     pub isolation: Isolation,
     pub tools: Option<Tools>,
+    /// Where its text names what lies outside of it.
+    pub marks: Marks,
 }
 
 impl Policy {
@@ -91,6 +94,7 @@ impl Policy {
             audit: Audit::default(),
             isolation: Isolation::default(),
             tools: None,
+            marks: Marks::default(),
         }
     }
 
@@ -98,10 +102,10 @@ impl Policy {
     /// not by how it is written: a link beneath a ceiling's workspace must not lead out of it (T-02, T-10).
     pub fn resolve_workspaces<E>(
         &mut self,
-        mut resolve: impl FnMut(&std::path::Path) -> Result<PathBuf, E>,
+        mut resolve: impl FnMut(&Workspace) -> Result<PathBuf, E>,
     ) -> Result<(), E> {
         for workspace in self.workspaces.iter_mut().flatten() {
-            workspace.path = resolve(&workspace.path)?;
+            workspace.path = resolve(workspace)?;
         }
         Ok(())
     }

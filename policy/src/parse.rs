@@ -9,6 +9,7 @@ mod session;
 use std::path::{Component, Path, PathBuf};
 
 use crate::limits::{LimitKey, LimitUnit, Limits};
+use crate::marks::Marks;
 use crate::model::{Policy, Scope};
 use crate::seed_config;
 pub(crate) use files::{is_command_name, is_env_name, sha256_text};
@@ -70,16 +71,17 @@ impl<'a> Reader<'a> {
         }
         let mut policy = Policy::empty(self.file, Scope::Whole);
         if let Some(node) = table.node("limits") {
-            policy.limits = read_limits(self.file, node)?;
+            policy.limits = read_limits(self.file, node, &mut policy.marks)?;
         }
-        let workspaces = self.workspaces(&table)?;
-        let secrets = self.secrets(&table)?;
-        let commands = self.commands(&table, &workspaces)?;
+        let marks = &mut policy.marks;
+        let workspaces = self.workspaces(&table, marks)?;
+        let secrets = self.secrets(&table, marks)?;
+        let commands = self.commands(&table, &workspaces, marks)?;
         policy.net = Some(self.net(&table, &secrets)?);
         policy.browser = self.browser(&table, &workspaces)?;
         policy.input = self.input(&table)?;
-        policy.llm = self.llm(&table, &secrets)?;
-        policy.approval = self.approval(&table)?;
+        policy.llm = self.llm(&table, &secrets, &mut policy.marks)?;
+        policy.approval = self.approval(&table, &mut policy.marks)?;
         policy.audit = self.audit(&table)?;
         policy.isolation = self.isolation(&table)?;
         policy.tools = self.tools(&table)?;
@@ -150,7 +152,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Reads `[limits]`, of a policy or of a manifest.
-pub(crate) fn read_limits(file: &str, node: &Node) -> Result<Limits, SourceError> {
+pub(crate) fn read_limits(file: &str, node: &Node, marks: &mut Marks) -> Result<Limits, SourceError> {
     const KEYS: &[&str] = &[
         "steps",
         "wall",
@@ -170,6 +172,7 @@ pub(crate) fn read_limits(file: &str, node: &Node) -> Result<Limits, SourceError
     let mut limits = Limits::default();
     for key in LimitKey::ALL {
         let name = key.name();
+        marks.add_stated("limits", &table, name);
         match key.unit() {
             LimitUnit::Count => table.count(name)?.inspect(|value| limits.set(key, *value)),
             LimitUnit::Bytes => table.size(name)?.inspect(|value| limits.set(key, *value)),

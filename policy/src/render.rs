@@ -113,6 +113,7 @@ impl Effective {
         json!({
             "policy": self.to_policy().to_json(),
             "policy_hash": self.hash(),
+            "built_in": self.built_in().map(|(rule, globs)| json!({ "workspace": rule, "deny_write": globs })).collect::<Vec<_>>(),
             "layers": layers.map(|(layer, file)| json!({ "layer": layer.name(), "file": file })).collect::<Vec<_>>(),
             "limits": Value::Object(
                 LimitKey::ALL.into_iter()
@@ -126,7 +127,21 @@ impl Effective {
         })
     }
 
-    /// The effective policy as text that reads back as a policy; hash, layers and what they narrow stand in comments.
+    /// Of each workspace that has them, its rule and the built-in `deny_write` in force there: they are no key of a policy
+    /// file, and a reader who sees `deny_write = []` must not take it for all there is.
+    fn built_in(&self) -> impl Iterator<Item = (&str, Vec<String>)> {
+        let of = |workspace: &crate::layer::EffectiveWorkspace| -> Vec<String> {
+            let built_in = workspace.rules.iter().filter(|rule| rule.id.contains(".builtin["));
+            built_in.map(|rule| rule.glob.text().to_string()).collect()
+        };
+        self.workspaces
+            .iter()
+            .map(move |workspace| (workspace.rule.as_str(), of(workspace)))
+            .filter(|(_, globs)| !globs.is_empty())
+    }
+
+    /// The effective policy as text that reads back as a policy; hash, layers, what they narrow and built-in rules stand in
+    /// comments.
     pub fn to_toml(&self) -> String {
         let mut text = format!("# policy {}\n", self.hash());
         for (layer, file) in self.layer_files() {
@@ -135,6 +150,11 @@ impl Effective {
         }
         for narrowed in self.narrowed_limits() {
             text.push_str(&format!("# {narrowed}\n"));
+        }
+        for (rule, globs) in self.built_in() {
+            let globs = globs.join(" ");
+            let globs: String = globs.chars().flat_map(char::escape_debug).collect();
+            text.push_str(&format!("# {rule}: not to be written unless allow_run_later = true: {globs}\n"));
         }
         text.push_str(&self.to_policy().to_toml());
         text

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use crate::argv::ArgvShape;
+use crate::marks::Marks;
 use crate::model::{
     Access, Browser, BrowserDriver, Command, CommandPath, Llm, LlmProvider, Policy, Scope, Secret, SecretSource,
     SecretText, SecretUse, Workspace,
@@ -31,7 +32,8 @@ pub(crate) fn read<'a>(reader: &Reader<'a>, root: &'a Node) -> Result<Policy, So
     let mut policy = Policy::empty(reader.file, Scope::Whole);
     let root_path = reader.path(&table, "workspace_root", table.text("workspace_root")?.unwrap_or("."))?;
     policy.workspaces = Some(vec![Workspace::new("workspace", root_path, Access::ReadWrite)]);
-    policy.commands = Some(commands(reader, &table)?);
+    policy.marks.add("fs.workspace.workspace".to_owned(), table.value_at("workspace_root"));
+    policy.commands = Some(commands(reader, &table, &mut policy.marks)?);
     policy.net = Some(Vec::new());
     if let Some(node) = table.node("llm") {
         let llm = Table::open(reader.file, "[llm]", node, &["api_base", "api_key", "model"])?;
@@ -48,13 +50,14 @@ pub(crate) fn read<'a>(reader: &Reader<'a>, root: &'a Node) -> Result<Policy, So
 }
 
 /// `allow_proc` matched full paths and base names; here each entry is one file, bare names looked up once.
-fn commands<'a>(reader: &Reader<'a>, table: &Table<'a>) -> Result<Vec<Command>, SourceError> {
+fn commands<'a>(reader: &Reader<'a>, table: &Table<'a>, marks: &mut Marks) -> Result<Vec<Command>, SourceError> {
     let mut commands: Vec<Command> = Vec::new();
     for (text, at) in table.texts("allow_proc")? {
         let command = allowed_command(text, reader.base).map_err(|reason| table.wrong_at(at, reason))?;
         if commands.iter().any(|each| each.name == command.name) {
             return Err(table.wrong_at(at, format!("duplicate command `{}`", command.name)));
         }
+        marks.add(format!("proc.command.{}", command.name), at);
         commands.push(command);
     }
     Ok(commands)

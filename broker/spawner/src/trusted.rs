@@ -69,6 +69,31 @@ pub fn open_file(path: &Path, owners: &[u32]) -> Result<Trusted, TrustError> {
     Ok(Trusted { file, real, passed: walk.passed })
 }
 
+/// `path` from `/`. What it leads with of `..` is taken from where the caller stands, as the kernel would: from inside a
+/// workspace `../run.jsonl` is beside it and was not reached through it. A `..` after a name stays, for the walk to judge.
+pub fn absolute(path: &Path) -> Result<PathBuf, Errno> {
+    if path.is_absolute() {
+        return Ok(path.to_owned());
+    }
+    // The kernel's own name of the place: no link in it, so its parent is the name before.
+    let mut whole = nix::unistd::getcwd()?;
+    if !whole.is_absolute() {
+        return Err(Errno::ENOENT);
+    }
+    let mut leading = true;
+    for component in path.components() {
+        match component {
+            Component::ParentDir if leading => drop(whole.pop()),
+            Component::CurDir => {}
+            other => {
+                leading = false;
+                whole.push(other);
+            }
+        }
+    }
+    Ok(whole)
+}
+
 /// Every directory that `path` passes through, as far as it exists; judges no owner.
 pub fn passed(path: &Path) -> Vec<FileIdentity> {
     let Ok(mut walk) = Walk::begin(None) else { return Vec::new() };
@@ -100,7 +125,7 @@ impl<'a> Walk<'a> {
 
     /// Goes to `path`. What is no directory is left unopened, by its name in the last one.
     fn follow(&mut self, path: &Path) -> Result<Option<(OsString, FileStat)>, TrustError> {
-        let path = std::path::absolute(path).map_err(|_| Errno::ENOENT)?;
+        let path = absolute(path)?;
         let mut waiting = Vec::new();
         add(&mut waiting, &path);
         while let Some(step) = waiting.pop() {
@@ -227,6 +252,17 @@ mod tests {
 
     fn is(path: &Path) -> FileIdentity {
         identity(&lstat(path).unwrap())
+    }
+
+    #[test]
+    fn what_leads_out_of_the_own_folder_was_not_reached_through_it_and_what_comes_back_was() {
+        let here = nix::unistd::getcwd().unwrap();
+        assert_eq!(absolute(Path::new("../run.jsonl")).unwrap(), here.parent().unwrap().join("run.jsonl"));
+        assert_eq!(absolute(Path::new("./../a/../b")).unwrap(), here.parent().unwrap().join("a/../b"));
+        assert_eq!(absolute(Path::new("a/../b")).unwrap(), here.join("a/../b"));
+        assert_eq!(absolute(Path::new("/x/../b")).unwrap(), Path::new("/x/../b"));
+        let passes = |path: &str| passed(Path::new(path)).contains(&is(&here));
+        assert!(!passes("../none") && passes("none"));
     }
 
     #[test]

@@ -14,13 +14,16 @@ use crate::progress::one_line;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use warden_policy::{CAPABILITIES, Effective, Explanation, Format, Manifest, Verdict, canonical_capability};
+use warden_policy::{CAPABILITIES, Effective, Explanation, Format, Layer, Manifest, Verdict, canonical_capability};
 
 /// Longest line of an explanation, characters.
 const LINE_MAX_CHARS: usize = 400;
 
 /// `warden policy`
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  warden policy check warden.toml\n  warden policy why fs.write_file repo:src/main.rs --config warden.toml"
+)]
 pub struct PolicyArgs {
     #[command(subcommand)]
     command: PolicyCommand,
@@ -97,7 +100,7 @@ fn read(args: &LayerArgs) -> Result<Layers, Failure> {
         let manifest = Manifest::parse(&file.text()?, Format::of_file_name(&name), &name, file.folder())
             .map_err(|e| Failure::usage(e.to_string()))?;
         let mut task = manifest.request;
-        layers::resolve(&mut task)?;
+        layers::resolve(&mut task, Layer::Task)?;
         request = Some(task);
         named = named.or(manifest.policy);
     }

@@ -7,7 +7,7 @@ use super::task::{LoopTask, brain_bytes, planner, run_loop};
 use crate::failure::{Class, Failure};
 use clap::Args;
 use std::path::PathBuf;
-use warden_policy::{Access, Brain, Llm, Policy, Scope, Workspace, allowed_command};
+use warden_policy::{Access, Brain, Layer, Llm, Policy, Scope, Workspace, allowed_command};
 
 /// `warden step`
 #[derive(Debug, Args)]
@@ -67,10 +67,9 @@ pub fn run(args: StepArgs, json: bool) -> Result<Answer, Failure> {
         ));
     }
     let mut deciding = layers.files;
-    let current = std::env::current_dir().map_err(|e| Failure::usage(format!("the current directory: {e}")))?;
     let brain = match &args.component {
         None => Brain::AgentCore,
-        Some(path) => Brain::Component(current.join(path)),
+        Some(path) => Brain::Component(layers::named(path)?),
     };
     let brain = brain_bytes(&brain, &mut deciding)?;
     let guest = planner(args.task, args.observation, args.step)?;
@@ -106,10 +105,10 @@ fn request(args: &StepArgs) -> Result<Policy, Failure> {
         request.commands = Some(commands);
     }
     if let Some(replay) = &args.replay {
-        request.llm = Some(Llm::Replay { file: current.join(replay) });
+        request.llm = Some(Llm::Replay { file: layers::named(replay)? });
     }
     args.limits.to_limits(&mut request.limits)?;
-    layers::resolve(&mut request)?;
+    layers::resolve(&mut request, Layer::Task)?;
     if let Some(missing) =
         request.commands.iter().flatten().find(|c| matches!(c.path, warden_policy::CommandPath::Lookup(_)))
     {

@@ -14,7 +14,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
-use warden_policy::{Brain, Effective, Format, Llm, Manifest, ManifestKind, OnFailure, Predicate, Step};
+use warden_policy::{Brain, Effective, Format, Layer, Llm, Manifest, ManifestKind, OnFailure, Predicate, Step};
 use warden_proto::Text;
 use warden_proto::msg::worker::GuestKind;
 
@@ -25,6 +25,7 @@ const TASK_WALL: Duration = Duration::from_secs(600);
 #[derive(Debug, Args)]
 #[command(
     after_help = "A manifest (TOML, YAML or JSON):\n  kind = \"goal\"\n  policy = \"warden.toml\"\n  goal = \"Make the failing test pass\"\n  [[success]]\n  command = \"python3\"\n  args = [\"-m\", \"unittest\"]\n\n\
+Example:\n  warden task run task.toml --json\n\n\
 The task is `done` only when warden itself has found every [[success]] predicate to hold; without any it ends `unverified`."
 )]
 pub struct TaskRunArgs {
@@ -68,10 +69,9 @@ pub fn run(args: TaskRunArgs, json: bool) -> Result<Answer, Failure> {
     let manifest = Manifest::parse(&file.text()?, Format::of_file_name(&name), &name, file.folder())
         .map_err(|e| Failure::usage(e.to_string()))?;
     let Manifest { kind, policy, mut request, success } = manifest;
-    layers::resolve(&mut request)?;
+    layers::resolve(&mut request, Layer::Task)?;
     if let Some(replay) = &args.replay {
-        let file = std::path::absolute(replay).map_err(|e| Failure::usage(format!("--replay: {e}")))?;
-        request.llm = Some(Llm::Replay { file });
+        request.llm = Some(Llm::Replay { file: layers::named(replay)? });
     }
     let user = policy.map_or(UserLayer::Own, UserLayer::File);
     let layers = layers::read(user, Some(request))?;
@@ -157,17 +157,14 @@ pub fn run_loop(task: LoopTask, json: bool) -> Result<Answer, Failure> {
         );
         return Err(Failure::new(Class::Unavailable, message));
     }
-    let recording = match task.policy.llm() {
-        None => None,
-        Some(Llm::Replay { file }) => Some(Deciding::open("the recording", file, nix::unistd::getuid().as_raw())?),
-        Some(Llm::Endpoint { provider, .. }) => {
-            let message = format!(
-                "[llm] provider = \"{}\": this version of warden speaks to no model endpoint; use provider = \"replay\" with a recording",
-                provider.name()
-            );
-            return Err(Failure::new(Class::Unavailable, message));
-        }
-    };
+    if let Some(Llm::Endpoint { provider, .. }) = task.policy.llm() {
+        let message = format!(
+            "[llm] provider = \"{}\": this version of warden speaks to no model endpoint; use provider = \"replay\" with a recording",
+            provider.name()
+        );
+        return Err(Failure::new(Class::Unavailable, message));
+    }
+    let recording = layers::open_recording(&task.policy)?;
     let transcript = recording.as_ref().map(|file| file.path.display().to_string());
     let programs = layers::open_programs(&task.policy)?;
     let policy = Rc::new(task.policy);

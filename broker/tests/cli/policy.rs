@@ -58,17 +58,20 @@ fn a_wrong_type_and_a_missing_file_are_usage_errors() {
 }
 
 #[test]
-fn what_is_absent_on_the_host_is_a_warning_and_what_others_can_change_an_error() {
+fn what_is_absent_on_the_host_is_an_error_with_its_line_and_so_is_what_others_can_change() {
     let place = Place::new();
     let text = POLICY.replace("\"work\"", "\"gone\"").replace("/usr/bin/true", "/usr/bin/no-such-program");
     let path = place.write("warden.toml", &text);
     let ran = place.run(&["policy", "check", "warden.toml"]);
-    assert_eq!(ran.status(), 0, "{}", ran.err());
-    assert!(
-        ran.err().contains("gone cannot be used") && ran.err().contains("no-such-program does not exist"),
-        "{}",
-        ran.err()
-    );
+    assert_eq!(ran.status(), 2, "{}", ran.err());
+    for (line, words) in [(4, "user:fs.workspace.repo"), (9, "user:proc.command.true")] {
+        let found = ran.err().lines().any(|each| {
+            each.contains(&format!("warden.toml:{line}:")) && each.contains(words) && each.contains("does not exist")
+        });
+        assert!(found, "{line} {words}: {}", ran.err());
+    }
+    place.write("warden.toml", POLICY);
+    assert_eq!(place.run(&["policy", "check", "warden.toml"]).status(), 0, "the control");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     let open = place.run(&["policy", "check", "warden.toml"]);
     assert_eq!(open.status(), 2);

@@ -3,6 +3,7 @@
 use super::{Reader, refuse_doubles};
 use crate::argv::ArgvShape;
 use crate::glob::Glob;
+use crate::marks::Marks;
 use crate::model::{Access, COMMAND_TIMEOUT_DEFAULT, Command, CommandPath, MAX_FILE_BYTES_DEFAULT, Workspace};
 use crate::path::is_label;
 use crate::source::{Node, SourceError, Table, Value};
@@ -27,11 +28,16 @@ const COMMAND_KEYS: &[&str] = &[
 const ACCESS: &[(&str, Access)] = &[("read-only", Access::ReadOnly), ("read-write", Access::ReadWrite)];
 
 impl<'a> Reader<'a> {
-    pub(super) fn workspaces(&self, table: &Table<'a>) -> Result<Vec<Workspace>, SourceError> {
+    pub(super) fn workspaces(&self, table: &Table<'a>, marks: &mut Marks) -> Result<Vec<Workspace>, SourceError> {
         let tables = self.tables(table, "fs", &["workspace"], "[[fs.workspace]]", WORKSPACE_KEYS)?;
         let workspaces: Vec<Workspace> = tables.iter().map(|each| self.workspace(each)).collect::<Result<_, _>>()?;
         let labels = workspaces.iter().zip(&tables).map(|(each, table)| (each.label.as_str(), table.key_at("label")));
         refuse_doubles(self.file, "label", labels)?;
+        for (each, table) in workspaces.iter().zip(&tables) {
+            let rule = format!("fs.workspace.{}", each.label);
+            marks.add_stated(&rule, table, "lease");
+            marks.add(rule, table.value_at("path"));
+        }
         Ok(workspaces)
     }
 
@@ -60,12 +66,20 @@ impl<'a> Reader<'a> {
         table.texts(key)?.into_iter().map(parse).collect()
     }
 
-    pub(super) fn commands(&self, table: &Table<'a>, workspaces: &[Workspace]) -> Result<Vec<Command>, SourceError> {
+    pub(super) fn commands(
+        &self,
+        table: &Table<'a>,
+        workspaces: &[Workspace],
+        marks: &mut Marks,
+    ) -> Result<Vec<Command>, SourceError> {
         let tables = self.tables(table, "proc", &["command"], "[[proc.command]]", COMMAND_KEYS)?;
         let labels: Vec<&str> = workspaces.iter().map(|each| each.label.as_str()).collect();
         let commands: Vec<Command> = tables.iter().map(|each| self.command(each, &labels)).collect::<Result<_, _>>()?;
         let names = commands.iter().zip(&tables).map(|(each, table)| (each.name.as_str(), table.key_at("name")));
         refuse_doubles(self.file, "command", names)?;
+        for (each, table) in commands.iter().zip(&tables) {
+            marks.add(format!("proc.command.{}", each.name), table.value_at("path"));
+        }
         Ok(commands)
     }
 

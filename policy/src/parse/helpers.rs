@@ -2,6 +2,7 @@
 
 use super::files::is_sha256;
 use super::{Reader, refuse_doubles};
+use crate::marks::Marks;
 use crate::model::{
     Browser, BrowserDriver, Command, Input, Llm, LlmProvider, NetRule, Secret, SecretSource, SecretUse, Tools,
     ToolsEscalation, ToolsPins, ToolsProfile, ToolsWorkspace, Workspace,
@@ -124,7 +125,12 @@ impl<'a> Reader<'a> {
         Ok(Some(Input { enabled: table.flag("enabled")?.unwrap_or(false), display: display.to_owned() }))
     }
 
-    pub(super) fn llm(&self, table: &Table<'a>, secrets: &[Secret]) -> Result<Option<Llm>, SourceError> {
+    pub(super) fn llm(
+        &self,
+        table: &Table<'a>,
+        secrets: &[Secret],
+        marks: &mut Marks,
+    ) -> Result<Option<Llm>, SourceError> {
         const PROVIDERS: &[(&str, ProviderWord)] = &[
             ("openai", ProviderWord::Endpoint(LlmProvider::OpenAi)),
             ("anthropic", ProviderWord::Endpoint(LlmProvider::Anthropic)),
@@ -143,6 +149,7 @@ impl<'a> Reader<'a> {
         let provider = match (word, file) {
             // Keys of an endpoint may stay beside a recording: switching the provider should be one line.
             (ProviderWord::Replay, Some(file)) => {
+                marks.add("llm.file".to_owned(), table.value_at("file"));
                 return Ok(Some(Llm::Replay { file: self.path(&table, "file", file)? }));
             }
             (ProviderWord::Replay, None) => {
@@ -170,7 +177,7 @@ impl<'a> Reader<'a> {
         Ok(Some(Llm::Endpoint { provider, base_url: base_url.to_owned(), model: model.to_owned(), secret }))
     }
 
-    pub(super) fn secrets(&self, table: &Table<'a>) -> Result<Vec<Secret>, SourceError> {
+    pub(super) fn secrets(&self, table: &Table<'a>, marks: &mut Marks) -> Result<Vec<Secret>, SourceError> {
         let tables = self.list_of_tables(table, "secret", "[[secret]]", &["name", "file", "env", "for"])?;
         let mut secrets = Vec::new();
         for table in &tables {
@@ -196,6 +203,9 @@ impl<'a> Reader<'a> {
         }
         let names = secrets.iter().zip(&tables).map(|(each, table)| (each.name.as_str(), table.key_at("name")));
         refuse_doubles(self.file, "secret", names)?;
+        for (each, table) in secrets.iter().zip(&tables) {
+            marks.add(format!("secret.{}", each.name), table.value_at("file"));
+        }
         Ok(secrets)
     }
 

@@ -2,11 +2,12 @@
 
 use super::Reader;
 use crate::capability::{CAPABILITIES, pattern_matches};
+use crate::marks::Marks;
 use crate::model::{Approval, ApprovalVia, Audit, AuditSink, Durability, Feature, Isolation};
 use crate::source::{SourceError, Table, nearest};
 
 impl<'a> Reader<'a> {
-    pub(super) fn approval(&self, table: &Table<'a>) -> Result<Approval, SourceError> {
+    pub(super) fn approval(&self, table: &Table<'a>, marks: &mut Marks) -> Result<Approval, SourceError> {
         const VIA: &[(&str, ApprovalVia)] =
             &[("tty", ApprovalVia::Tty), ("queue", ApprovalVia::Queue), ("deny", ApprovalVia::Deny)];
         let Some(node) = table.node("approval") else {
@@ -23,6 +24,8 @@ impl<'a> Reader<'a> {
             }
             ask.push(pattern.to_owned());
         }
+        marks.add_stated("approval", &table, "via");
+        marks.add_stated("approval", &table, "timeout");
         Ok(Approval { ask, via: table.choice("via", VIA)?, timeout: table.duration("timeout")? })
     }
 

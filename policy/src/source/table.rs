@@ -55,14 +55,18 @@ impl<'a> Table<'a> {
         self.entries.iter().find(|entry| entry.key == key).map_or(self.at, |entry| entry.at)
     }
 
+    /// Where a key's value stands; the table's own place if it is not there.
+    pub fn value_at(&self, key: &str) -> Position {
+        self.node(key).map_or(self.at, |node| node.at)
+    }
+
     pub fn has(&self, key: &str) -> bool {
         self.node(key).is_some()
     }
 
     /// An error at the value of `key`, or at the table where the key is missing.
     pub fn wrong(&self, key: &str, message: impl Into<String>) -> SourceError {
-        let at = self.node(key).map_or(self.at, |node| node.at);
-        SourceError::new(self.file, at, message)
+        SourceError::new(self.file, self.value_at(key), message)
     }
 
     pub fn missing(&self, key: &str) -> SourceError {

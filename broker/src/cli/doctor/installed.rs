@@ -49,7 +49,7 @@ fn policy() -> (Option<Effective>, Vec<Check>) {
                 files.iter().map(|(layer, file)| format!("{} {file}", layer.name())).collect::<Vec<_>>().join(", ")
             };
             let mut checks = vec![Check::ok("policy", detail)];
-            checks.extend(read.warnings.iter().map(|each| {
+            checks.extend(read.absent.iter().map(|each| {
                 Check::degraded("policy", each.clone(), "no task starts under this policy until the folder is there")
             }));
             (Some(read.policy), checks)

@@ -1,51 +1,51 @@
-//! `warden policy check`: what a policy grants, in short, and what about it is doubtful on this host.
+//! `warden policy check`: what a policy grants, in short, what about it is doubtful, and what would keep a task from starting.
+//!
+//! Runs in the broker's process before there is a session: nothing is started. What would fail at the start of a task fails
+//! here, all of it at once, each with the place where the policy says it.
 
 use super::reading::{self, Reading};
 use crate::cli::Answer;
-use crate::cli::layers::open_program;
-use crate::deciding::Deciding;
+use crate::cli::layers::{open_program, open_recording, open_secrets};
+use crate::deciding::{self, Deciding};
 use crate::failure::Failure;
 use crate::progress::one_line;
 use nix::sys::stat::stat;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use warden_policy::units::{format_duration, format_size};
-use warden_policy::{Access, Effective, EffectiveCommand, Feature, LimitKey, Llm, RuleKind};
+use warden_policy::{Access, ApprovalVia, Effective, EffectiveCommand, Feature, LimitKey, Llm, RuleKind};
 
 /// Longest line, characters.
 const LINE_MAX_CHARS: usize = 300;
 
 /// Checks the policy of `file`, or the caller's own layers.
 pub fn run(file: Option<PathBuf>) -> Result<Answer, Failure> {
-    let Reading { policy, files, mut warnings } = reading::read(file.as_deref())?;
+    let Reading { policy, mut files, absent: mut problems } = reading::read(file.as_deref())?;
     if policy.layer_files().is_empty() {
         return Err(super::no_policy());
     }
-    let programs = programs(&policy, &mut warnings)?;
-    outside_workspaces(&policy, files.iter().chain(&programs))?;
+    let mut take = |opened: Result<Vec<Deciding>, Failure>| match opened {
+        Ok(opened) => files.extend(opened),
+        Err(failure) => problems.push(failure.message),
+    };
+    for command in policy.commands() {
+        take(open_program(&policy, command).map(|file| vec![file]));
+    }
+    take(open_secrets(&policy));
+    take(open_recording(&policy).map(|file| file.into_iter().collect()));
+    outside_workspaces(&policy, &files, &mut problems);
+    demands(&policy, &mut problems);
+    if !problems.is_empty() {
+        let shown: Vec<String> = problems.iter().map(|each| one_line(each, LINE_MAX_CHARS)).collect();
+        return Err(Failure::usage(shown.join("\n")));
+    }
+    let mut warnings = Vec::new();
     doubts(&policy, &mut warnings);
     Ok(Answer { json: to_json(&policy, &warnings), text: to_text(&policy), note: notes(&warnings), status: 0 })
 }
 
-/// Opens what is there: a program that others can change is an error, one that is absent is not.
-fn programs(policy: &Effective, warnings: &mut Vec<String>) -> Result<Vec<Deciding>, Failure> {
-    let mut programs = Vec::new();
-    for command in policy.commands() {
-        if command.path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
-            warnings.push(format!(
-                "{}: {} does not exist; until it does, no task starts under this policy",
-                command.rule,
-                command.path.display()
-            ));
-        } else {
-            programs.push(open_program(command)?);
-        }
-    }
-    Ok(programs)
-}
-
 /// T-10: nothing that decides may lie where a task can write; a run would refuse it, so a check must.
-fn outside_workspaces<'a>(policy: &Effective, files: impl Iterator<Item = &'a Deciding>) -> Result<(), Failure> {
+fn outside_workspaces(policy: &Effective, files: &[Deciding], problems: &mut Vec<String>) {
     let writable: Vec<(String, (u64, u64))> = policy
         .workspaces()
         .iter()
@@ -55,10 +55,21 @@ fn outside_workspaces<'a>(policy: &Effective, files: impl Iterator<Item = &'a De
             Some((workspace.label.clone(), (facts.st_dev, facts.st_ino)))
         })
         .collect();
-    for file in files {
-        file.outside(&writable)?;
+    let audit = policy.audit().dir.iter().map(|dir| deciding::place_outside("audit directory", dir, &writable));
+    let all = files.iter().map(|file| file.outside(&writable)).chain(audit);
+    problems.extend(all.filter_map(Result::err).map(|error| error.to_string()));
+}
+
+/// What a task would be refused for, because this version cannot give it.
+fn demands(policy: &Effective, problems: &mut Vec<String>) {
+    let isolation = policy.isolation();
+    for (key, wanted) in [("namespaces", isolation.namespaces), ("cgroups", isolation.cgroups)] {
+        if wanted == Feature::Require {
+            problems.push(format!(
+                "isolation.{key} = \"require\": this version uses none, so no task starts; say \"auto\" or \"off\""
+            ));
+        }
     }
-    Ok(())
 }
 
 /// What is allowed and should be known, and what is asked for and not given.
@@ -134,14 +145,30 @@ fn unused(policy: &Effective, warnings: &mut Vec<String>) {
     if !policy.approval_settings().ask.is_empty() {
         warnings.push("[approval] ask: this version cannot ask, so what is named there is denied".to_owned());
     }
-    let isolation = policy.isolation();
-    for (key, wanted) in [("namespaces", isolation.namespaces), ("cgroups", isolation.cgroups)] {
-        if wanted == Feature::Require {
-            warnings.push(format!("[isolation] {key} = \"require\": this version uses none, so no task starts"));
-        }
-    }
-    if isolation.allow_root {
+    without_effect(policy, warnings);
+    if policy.isolation().allow_root {
         warnings.push("[isolation] allow_root: a task that root starts may run as root".to_owned());
+    }
+}
+
+/// Keys that are read and change nothing yet, each where it stands.
+fn without_effect(policy: &Effective, warnings: &mut Vec<String>) {
+    let mut keys = vec![
+        ("limits.net_requests".to_owned(), "this version makes no request"),
+        ("limits.net_bytes".to_owned(), "this version makes no request"),
+        ("approval.timeout".to_owned(), "this version asks nobody; what is named in `ask` is denied"),
+    ];
+    if policy.approval_settings().via != ApprovalVia::Deny {
+        keys.push(("approval.via".to_owned(), "this version asks nobody; what is named in `ask` is denied"));
+    }
+    for workspace in policy.workspaces() {
+        let why = "this version leases no file, so every byte goes through the broker";
+        keys.push((format!("fs.workspace.{}.lease", workspace.label), why));
+    }
+    for (key, why) in keys {
+        for place in policy.places_stated(&key) {
+            warnings.push(format!("{place}: {key}: without effect yet: {why}"));
+        }
     }
 }
 
