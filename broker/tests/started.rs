@@ -25,12 +25,9 @@ fn is_readable(child: &Child) -> bool {
 fn every_command_is_unreadable_from_its_first_line_on() {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let module = dir.path().join("module.wasm");
-    nix::unistd::mkfifo(&module, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    fs::set_permissions(&module, fs::Permissions::from_mode(0o644)).unwrap();
     let mut ordinary = start(Command::new("/bin/sleep").arg("60"));
-    // It waits for somebody to write the module, before there is a session.
-    let mut warden = start(Command::new(env!("CARGO_BIN_EXE_warden")).arg("run").arg(&module));
+    // It waits for records to come, without a session.
+    let mut warden = start(Command::new(env!("CARGO_BIN_EXE_warden")).args(["audit", "tail", "-f"]).arg(dir.path()));
     let deadline = Instant::now() + Duration::from_secs(20);
     while is_readable(&warden) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
@@ -42,6 +39,6 @@ fn every_command_is_unreadable_from_its_first_line_on() {
         child.wait().unwrap();
     }
     assert!(control, "an ordinary program is readable, so the look at it works");
-    assert!(waits, "warden was still waiting for its module");
+    assert!(waits, "warden was still waiting for records");
     assert!(!readable, "warden's memory is nobody's but root's");
 }

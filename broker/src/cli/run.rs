@@ -8,8 +8,9 @@ use crate::failure::{Class, Failure};
 use crate::progress;
 use crate::session::{self, Request, Session};
 use clap::Args;
-use std::fs::File;
+use nix::fcntl::OFlag;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -75,15 +76,26 @@ pub fn run(args: RunArgs, json: bool) -> Result<Answer, Failure> {
 }
 
 /// Reads a module as the calling user. Its bytes are hashed here and parsed elsewhere.
+///
+/// T-06: a FIFO or a device would hold us up before there is any deadline, so what is no regular file is not opened; and if
+/// one takes the file's place meanwhile, opening it does not wait and its kind is asked of what was opened.
 fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
     let shown = path.display();
-    let file = File::open(path).map_err(|e| match e.kind() {
+    let unreadable = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => Failure::new(Class::NotFound, format!("module {shown} does not exist")),
         _ => Failure::new(Class::NotFound, format!("module {shown} could not be read: {e}")),
-    })?;
-    let facts = file.metadata().map_err(|e| Failure::internal(format!("{shown}: {e}")))?;
-    if !facts.is_file() {
-        return Err(Failure::new(Class::NotFound, format!("module {shown} is no regular file")));
+    };
+    let irregular = || {
+        let message = format!("module {shown} is no regular file; name one that holds a module, binary or text");
+        Failure::new(Class::NotFound, message)
+    };
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(irregular());
+    }
+    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(irregular());
     }
     let mut bytes = Vec::new();
     let limit = MODULE_MAX_BYTES.saturating_add(1);
@@ -116,4 +128,25 @@ fn environment(pair: &str) -> Result<EnvVar, Failure> {
         key: Text::new(key).map_err(|e| bad(e.to_string()))?,
         value: Text::new(value).map_err(|e| bad(e.to_string()))?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::Mode;
+
+    #[test]
+    fn only_a_regular_file_is_a_module_and_nothing_else_holds_us_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (fifo, file, gone) = (dir.path().join("fifo"), dir.path().join("file"), dir.path().join("gone"));
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        std::fs::write(&file, "bytes").unwrap();
+        for irregular in [fifo.as_path(), dir.path(), Path::new("/dev/zero")] {
+            let failure = read_module(irregular).unwrap_err();
+            assert_eq!((failure.class, failure.class.status()), (Class::NotFound, 127), "{failure}");
+            assert!(failure.message.contains("no regular file"), "{failure}");
+        }
+        assert_eq!(read_module(&gone).unwrap_err().class, Class::NotFound);
+        assert_eq!(read_module(&file).unwrap(), b"bytes");
+    }
 }
