@@ -93,6 +93,17 @@ impl Failure {
     }
 }
 
+/// A path as a shell takes it, for commands that somebody is told to type.
+pub fn shell_word(path: &std::path::Path) -> String {
+    let text = path.display().to_string();
+    let plain = |each: char| each.is_ascii_alphanumeric() || "/._-+@%=:,".contains(each);
+    if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 impl From<crate::deciding::DecidingError> for Failure {
     fn from(error: crate::deciding::DecidingError) -> Self {
         Self::usage(error.to_string())
@@ -148,6 +159,7 @@ impl From<crate::compile::CompileError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
     use crate::compile::CompileError;
     use crate::jailed::JailedError;
 
@@ -160,5 +172,13 @@ mod tests {
         assert_eq!(Failure::from(CompileError::Jailed(unrecorded())).class, Class::Internal);
         assert_eq!(Failure::from(failed()).class, Class::Unavailable);
         assert_eq!(Failure::from(CompileError::Jailed(failed())).class, Class::Unavailable);
+    }
+
+    #[test]
+    fn what_is_to_be_typed_is_one_word_of_a_shell() {
+        assert_eq!(shell_word(Path::new("/srv/a-b_c.d")), "/srv/a-b_c.d");
+        assert_eq!(shell_word(Path::new("/srv/a b; rm x")), "'/srv/a b; rm x'");
+        assert_eq!(shell_word(Path::new("/srv/it's")), "'/srv/it'\\''s'");
+        assert_eq!(shell_word(Path::new("-rf")), "'-rf'");
     }
 }

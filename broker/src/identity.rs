@@ -3,10 +3,10 @@
 //! uid 0 without a capability still owns root's files and has no process limit, so running as root is refused unless the
 //! policy says `isolation.allow_root = true`, and then it is degraded.
 
-use crate::failure::{Class, Failure};
-use nix::unistd::{AccessFlags, Gid, Uid, User, access};
+use crate::failure::{Failure, shell_word};
+use nix::unistd::{Gid, Uid, User};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Whom a task runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +52,13 @@ pub fn choose(user: Option<&str>, workspaces: &[(PathBuf, bool)], allow_root: bo
         let why = format!("the owner of {}", path.display());
         return Ok(Identity::Becomes { uid: facts.uid(), gid: gid.as_raw(), why });
     }
-    if let Ok(Some(nobody)) = User::from_name("nobody")
-        && workspaces.iter().all(|(path, writable)| usable(path, *writable, nobody.uid, nobody.gid))
+    let nobody = User::from_name("nobody").ok().flatten();
+    let needs: Vec<Need> = match &nobody {
+        Some(nobody) => workspaces.iter().flat_map(|(path, writable)| needs_of(path, *writable, nobody)).collect(),
+        None => Vec::new(),
+    };
+    if let Some(nobody) = &nobody
+        && needs.is_empty()
     {
         let gid = group_of(Some(nobody.gid), None).ok_or_else(|| Failure::usage(no_group("nobody")))?;
         return Ok(Identity::Becomes { uid: nobody.uid.as_raw(), gid: gid.as_raw(), why: "nobody".to_owned() });
@@ -61,14 +66,55 @@ pub fn choose(user: Option<&str>, workspaces: &[(PathBuf, bool)], allow_root: bo
     if allow_root {
         return Ok(Identity::Root);
     }
-    let path = workspaces.first().map(|(path, _)| path.display().to_string()).unwrap_or_default();
-    Err(Failure::new(
-        Class::Usage,
-        format!(
-            "warden does not run tasks as root, and `nobody` cannot use {path}. Name a user who can (`--user NAME`), or hand \
-             the folder over (`chown -R NAME {path}`), or set `isolation.allow_root = true` in the policy"
-        ),
-    ))
+    let remedy = if nobody.is_none() { "there is no user `nobody` here".to_owned() } else { remedy(&needs) };
+    Err(Failure::usage(format!(
+        "warden does not run tasks as root. {remedy}; or name a user who can use the folders (`--user NAME`), or set \
+         `isolation.allow_root = true` in the policy"
+    )))
+}
+
+/// What `nobody` lacks to use a workspace.
+#[derive(Debug, PartialEq, Eq)]
+enum Need {
+    /// A folder on the way lets nobody pass.
+    Way(PathBuf),
+    /// The folder itself is another's.
+    Folder(PathBuf),
+}
+
+/// By modes alone; the real test comes when it is opened as that user.
+fn needs_of(path: &Path, writable: bool, user: &User) -> Vec<Need> {
+    let closed = path.ancestors().skip(1).filter(|each| !gives(each, 0o1, user));
+    let mut needs: Vec<Need> = closed.map(|each| Need::Way(each.to_owned())).collect();
+    needs.reverse();
+    if !gives(path, if writable { 0o7 } else { 0o5 }, user) {
+        needs.push(Need::Folder(path.to_owned()));
+    }
+    needs
+}
+
+/// The exact words to type, all of which are needed and which are enough.
+fn remedy(needs: &[Need]) -> String {
+    let mut ways: Vec<String> = Vec::new();
+    let mut folders: Vec<String> = Vec::new();
+    for need in needs {
+        let (list, path) = match need {
+            Need::Way(path) => (&mut ways, path),
+            Need::Folder(path) => (&mut folders, path),
+        };
+        let word = shell_word(path);
+        if !list.contains(&word) {
+            list.push(word);
+        }
+    }
+    let mut typed = Vec::new();
+    if !ways.is_empty() {
+        typed.push(format!("chmod o+x {}", ways.join(" ")));
+    }
+    if !folders.is_empty() {
+        typed.push(format!("chown -R nobody: {}", folders.join(" ")));
+    }
+    format!("Let `nobody` work there, type: {}", typed.join(" && "))
 }
 
 fn named(name: &str) -> Result<Identity, Failure> {
@@ -105,17 +151,16 @@ fn no_group(whom: &str) -> String {
     )
 }
 
-/// Whether another user could use a directory, by its mode alone; the real test comes when it is opened as that user.
-fn usable(path: &std::path::Path, writable: bool, uid: Uid, gid: Gid) -> bool {
-    let Ok(facts) = std::fs::metadata(path) else { return access(path, AccessFlags::F_OK).is_err() };
-    let shift = if facts.uid() == uid.as_raw() {
+/// Whether a folder's mode gives a user these rights; what is not there is somebody else's complaint.
+fn gives(path: &Path, need: u32, user: &User) -> bool {
+    let Ok(facts) = std::fs::metadata(path) else { return true };
+    let shift = if facts.uid() == user.uid.as_raw() {
         6
-    } else if facts.gid() == gid.as_raw() {
+    } else if facts.gid() == user.gid.as_raw() {
         3
     } else {
         0
     };
-    let need = if writable { 0o7 } else { 0o5 };
     (facts.mode() >> shift) & need == need
 }
 
@@ -131,6 +176,28 @@ mod tests {
         assert_eq!(group_of(gid(0), gid(65_534)), gid(65_534));
         assert_eq!(group_of(gid(0), None), None);
         assert_eq!(group_of(None, gid(0)), None);
+    }
+
+    #[test]
+    fn what_nobody_lacks_is_named_with_what_to_type_and_nothing_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path, mode: u32| {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        let work = dir.path().join("the work");
+        std::fs::create_dir(&work).unwrap();
+        let Some(nobody) = User::from_name("nobody").unwrap() else { panic!("every host has nobody") };
+        mode(dir.path(), 0o700);
+        mode(&work, 0o755);
+        let both = needs_of(&work, true, &nobody);
+        assert_eq!(both, [Need::Way(dir.path().to_owned()), Need::Folder(work.clone())]);
+        let typed = format!("chmod o+x {} && chown -R nobody: '{}'", dir.path().display(), work.display());
+        assert_eq!(remedy(&both), format!("Let `nobody` work there, type: {typed}"));
+        mode(dir.path(), 0o711);
+        assert_eq!(needs_of(&work, false, &nobody), [], "reading is for everybody there");
+        assert_eq!(needs_of(&work, true, &nobody), [Need::Folder(work.clone())]);
+        mode(&work, 0o777);
+        assert_eq!(needs_of(&work, true, &nobody), []);
     }
 
     #[test]

@@ -70,9 +70,10 @@ impl Places {
 
 /// Makes a directory for a user, and what is missing above it for root: only one that was made here is handed over.
 ///
-/// T-10, T-02: goes name by name and follows no link. Where a folder on the way is not root's, or people can write to it,
-/// root makes nothing: the user makes it, or is told that it cannot. A system group may write above, but not to the very
-/// folder in which one is handed over, where it could put another in its place.
+/// T-10, T-02: goes name by name and follows no link. Where a folder on the way is not root's, or people can replace what
+/// is in it, root makes nothing: the user makes it, or is told that it cannot. On the way a sticky folder is passed, since
+/// nobody takes a folder of root's out of it; none is made there. A system group may write above, but not to the very folder
+/// in which one is handed over, where it could put another in its place.
 pub fn make_for(dir: &Path, uid: u32, gid: u32) -> Result<(), Errno> {
     let mut names = Vec::new();
     for component in dir.components() {
@@ -87,10 +88,12 @@ pub fn make_for(dir: &Path, uid: u32, gid: u32) -> Result<(), Errno> {
     let mut here = open("/", folder_flags(), Mode::empty())?;
     let mut facts = fstat(&here)?;
     for name in names {
-        if !roots_alone(&facts, true) {
+        let alone = roots_alone(&facts, true);
+        if !alone && !roots_sticky(&facts) {
             return Ok(());
         }
         let next = match openat(&here, name, folder_flags(), Mode::empty()) {
+            Err(Errno::ENOENT) if !alone => None,
             Err(Errno::ENOENT) => match make_in(&here, name, Mode::from_bits_truncate(0o755)) {
                 // Another session of root's was faster.
                 Err(Errno::EEXIST) => Some(openat(&here, name, folder_flags(), Mode::empty())?),
@@ -129,6 +132,11 @@ fn make_in(parent: &OwnedFd, name: &std::ffi::OsStr, mode: Mode) -> Result<Owned
 fn roots_alone(facts: &FileStat, system: bool) -> bool {
     let group = facts.st_mode & 0o020 == 0 || (system && facts.st_gid < PEOPLES_GROUPS);
     facts.st_uid == 0 && facts.st_mode & 0o002 == 0 && group
+}
+
+/// Whether a folder is root's and everybody may put things in it, but take out only their own: `/tmp`.
+fn roots_sticky(facts: &FileStat) -> bool {
+    facts.st_uid == 0 && facts.st_mode & 0o1000 != 0
 }
 
 /// Folders in which programs and guests are looked for, in order: beside the executable, its `libexec/wasi-warden`, and
@@ -233,5 +241,22 @@ mod tests {
         assert_eq!(mode_and_owner(&target).1, 0, "the link's target is not handed over");
         make_for(&target.join("uid-7"), 7, 7).unwrap();
         assert_eq!(mode_and_owner(&target.join("uid-7")), (0o700, 7), "the control");
+    }
+
+    #[test]
+    fn a_sticky_folder_is_passed_to_what_is_roots_and_nothing_is_made_in_it() {
+        let Some(dir) = roots_folder() else { return };
+        let sticky = dir.path().join("sticky");
+        for name in ["sticky", "sticky/roots", "sticky/others"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        std::fs::set_permissions(&sticky, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+        std::os::unix::fs::chown(sticky.join("others"), Some(65_534), None).unwrap();
+        for refused in [sticky.join("audit"), sticky.join("new/audit"), sticky.join("others/audit")] {
+            make_for(&refused, 7, 7).unwrap();
+            assert!(!refused.exists(), "{}", refused.display());
+        }
+        make_for(&sticky.join("roots/audit"), 7, 7).unwrap();
+        assert_eq!(mode_and_owner(&sticky.join("roots/audit")), (0o700, 7), "the control");
     }
 }

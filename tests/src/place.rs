@@ -18,6 +18,11 @@ fn profile() -> PathBuf {
     folder.expect("`cargo build --workspace` has built warden beside the tests").to_owned()
 }
 
+/// The program itself.
+pub fn warden() -> PathBuf {
+    present(profile().join("warden"))
+}
+
 /// A guest of the project.
 pub fn guest(name: &str) -> PathBuf {
     present(profile().join("guests").join(name))
@@ -116,7 +121,7 @@ impl Place {
 
     /// The command `warden`, nothing inherited.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(profile().join("warden"));
+        let mut command = Command::new(warden());
         command.args(args).current_dir(self.folder.path()).env_clear();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, folder) in [

@@ -2,10 +2,12 @@
 
 use super::clock::Instants;
 use super::error::AuditError;
+use crate::failure::shell_word;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::{AccessFlags, access};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -14,13 +16,31 @@ use std::path::Path;
 pub fn open_directory(path: &Path) -> Result<OwnedFd, AuditError> {
     use std::os::unix::fs::DirBuilderExt;
     let shown = path.display().to_string();
-    let wrong = |source| AuditError::Directory { dir: shown.clone(), source };
+    let wrong = |source| AuditError::Directory { dir: shown.clone(), source, remedy: remedy(path, source) };
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
         .map_err(|e| wrong(Errno::from_raw(e.raw_os_error().unwrap_or(nix::libc::EIO))))?;
     nix::fcntl::open(path, directory_flags(), Mode::empty()).map_err(wrong)
+}
+
+/// What to type so that this user can keep its log there; nothing where typing does not help.
+fn remedy(path: &Path, errno: Errno) -> String {
+    if !matches!(errno, Errno::EACCES | Errno::EPERM | Errno::ENOENT) {
+        return "; choose another [audit] dir".to_owned();
+    }
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let closed = |each: &&&Path| each.exists() && access(**each, AccessFlags::X_OK).is_err();
+    let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
+    above.reverse();
+    let dir = shell_word(path);
+    let typed = match above.iter().find(closed) {
+        Some(closed) => format!("uid {uid} cannot pass it: chmod o+x {}", shell_word(closed)),
+        None if path.exists() => format!("chown {uid}:{gid} {dir} && chmod 700 {dir}"),
+        None => format!("mkdir -p -m 700 {dir} && chown {uid}:{gid} {dir}"),
+    };
+    format!("; as root type: {typed}; or choose another [audit] dir")
 }
 
 fn directory_flags() -> OFlag {
@@ -39,7 +59,8 @@ impl AuditDirectory {
     pub fn ours(given: impl AsFd, shown: &str) -> Result<Self, AuditError> {
         let dir = shown.to_owned();
         let this = Self::any(given, shown)?;
-        let stat = fstat(&this.fd).map_err(|source| AuditError::Directory { dir: dir.clone(), source })?;
+        let wrong = |source| AuditError::Directory { dir: dir.clone(), source, remedy: String::new() };
+        let stat = fstat(&this.fd).map_err(wrong)?;
         let uid = nix::unistd::geteuid().as_raw();
         if stat.st_uid != uid {
             return Err(AuditError::Foreign { dir, owner: stat.st_uid, uid });
@@ -55,7 +76,7 @@ impl AuditDirectory {
     pub fn any(given: impl AsFd, shown: &str) -> Result<Self, AuditError> {
         let wrong = |source| match source {
             Errno::ENOTDIR => AuditError::NotADirectory { dir: shown.to_owned() },
-            source => AuditError::Directory { dir: shown.to_owned(), source },
+            source => AuditError::Directory { dir: shown.to_owned(), source, remedy: String::new() },
         };
         Ok(Self { fd: openat(given, ".", directory_flags(), Mode::empty()).map_err(wrong)? })
     }

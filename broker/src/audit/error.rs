@@ -2,19 +2,24 @@
 
 use nix::errno::Errno;
 
+fn word(dir: &str) -> String {
+    crate::failure::shell_word(std::path::Path::new(dir))
+}
+
 /// A failure of the audit log. None of these is ever shown to a guest in full.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    #[error("cannot open the audit directory {dir}: {source}; create it with: mkdir -m 700 {dir}")]
-    Directory { dir: String, source: Errno },
+    #[error("cannot open the audit directory {dir}: {source}{remedy}")]
+    Directory { dir: String, source: Errno, remedy: String },
     #[error("the audit directory {dir} is not a directory; choose another [audit] dir")]
     NotADirectory { dir: String },
     #[error(
         "the audit directory {dir} belongs to uid {owner}, not to uid {uid}: its owner could rewrite the log; \
-         run: chown {uid} {dir}, or choose another [audit] dir"
+         as root type: chown {uid} {typed} && chmod 700 {typed}; or choose another [audit] dir",
+        typed = word(dir)
     )]
     Foreign { dir: String, owner: u32, uid: u32 },
-    #[error("the audit directory {dir} has mode {mode:04o}: others could read or change the log; run: chmod 700 {dir}")]
+    #[error("the audit directory {dir} has mode {mode:04o}: others could read or change the log; run: chmod 700 {typed}", typed = word(dir))]
     Open { dir: String, mode: u32 },
     #[error("cannot list the audit directory: {0}")]
     List(#[source] Errno),

@@ -69,7 +69,7 @@ pub fn verify_path(path: &Path, expected_head: Option<&HexDigest>) -> Result<Rep
     let open = |dir: &Path| {
         use nix::fcntl::{OFlag, open};
         open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
-            .map_err(|source| AuditError::Directory { dir: dir.display().to_string(), source })
+            .map_err(|source| AuditError::Directory { dir: dir.display().to_string(), source, remedy: String::new() })
     };
     if path.is_dir() {
         return verify_directory(open(path)?, expected_head);
