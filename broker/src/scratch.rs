@@ -4,14 +4,18 @@
 //! without end if it likes: the broker never walks it (T-06).
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// How the folders' names begin.
 const PREFIX: &str = "scratch-";
+/// How they begin once somebody was told of them.
+const TOLD_PREFIX: &str = "left-";
+/// How often a folder is made again that another session took for an abandoned one.
+const ATTEMPTS: u32 = 8;
 /// Random bytes of a name.
 const NAME_BYTES: usize = 16;
 /// Entries of the run directory that are looked at.
@@ -35,11 +39,20 @@ impl Scratch {
     }
 
     fn make_named(run: &OwnedFd, name: String) -> Result<Self, Errno> {
-        mkdirat(run, name.as_str(), Mode::S_IRWXU)?;
-        let folder = open_folder(run, &name)?;
         let raw = |e: std::io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(nix::libc::EIO));
-        folder.lock_shared().map_err(raw)?;
-        Ok(Self { run: run.try_clone().map_err(raw)?, name, folder })
+        for _ in 0..ATTEMPTS {
+            mkdirat(run, name.as_str(), Mode::S_IRWXU)?;
+            // A session that sweeps may come between these three: it takes an empty folder that nobody has locked yet.
+            let folder = match open_folder(run, &name) {
+                Err(Errno::ENOENT) => continue,
+                opened => opened?,
+            };
+            folder.lock_shared().map_err(raw)?;
+            if fstat(&folder)?.st_nlink > 0 {
+                return Ok(Self { run: run.try_clone().map_err(raw)?, name, folder });
+            }
+        }
+        Err(Errno::EBUSY)
     }
 
     /// The folder.
@@ -62,17 +75,41 @@ impl Scratch {
 }
 
 /// Scratch folders that no session has any more: of a broker that was killed, or what a command made impossible to remove.
-pub fn abandoned(run: &OwnedFd) -> Result<Vec<String>, Errno> {
+///
+/// An empty one is removed. One that is not is renamed and returned by its new name, so that it is told of once; it stays
+/// as it is where `tell` says that nobody would read of it.
+pub fn sweep(run: &OwnedFd, tell: bool) -> Result<Vec<String>, Errno> {
+    let mut left = Vec::new();
+    for (name, _lock) in abandoned(run)? {
+        match unlinkat(run, name.as_str(), UnlinkatFlags::RemoveDir) {
+            Err(errno) if tell && errno != Errno::ENOENT => {}
+            _ => continue,
+        }
+        let told = name.replacen(PREFIX, TOLD_PREFIX, 1);
+        match renameat(run, name.as_str(), run, told.as_str()) {
+            Ok(()) => left.push(told),
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    left.sort();
+    Ok(left)
+}
+
+/// Their names, each locked: what is being made now is not taken for abandoned.
+fn abandoned(run: &OwnedFd) -> Result<Vec<(String, File)>, Errno> {
     let mut listing = nix::dir::Dir::openat(run, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut found = Vec::new();
     for entry in listing.iter().take(LISTED_MAX) {
         let entry = entry?;
         let Ok(name) = entry.file_name().to_str() else { continue };
-        if name.starts_with(PREFIX) && open_folder(run, name).is_ok_and(|folder| folder.try_lock().is_ok()) {
-            found.push(name.to_owned());
+        if name.starts_with(PREFIX)
+            && let Ok(folder) = open_folder(run, name)
+            && folder.try_lock().is_ok()
+        {
+            found.push((name.to_owned(), folder));
         }
     }
-    found.sort();
     Ok(found)
 }
 
@@ -117,8 +154,15 @@ mod tests {
         let name = left.name().to_owned();
         drop(left);
         std::fs::create_dir(dir.path().join("other")).unwrap();
-        assert_eq!(abandoned(&run).unwrap(), [name]);
+        let told = name.replacen(PREFIX, TOLD_PREFIX, 1);
+        assert_eq!(sweep(&run, false).unwrap(), Vec::<String>::new(), "nobody reads it");
+        assert_eq!(sweep(&run, true).unwrap(), [told.as_str()]);
+        assert!(dir.path().join(&told).join("file").exists() && dir.path().join(used.name()).exists());
+        assert_eq!(sweep(&run, true).unwrap(), Vec::<String>::new(), "it is told once");
+        // What is empty goes without a word, and what is another's stays.
+        let empty = used.name().to_owned();
         drop(used);
-        assert_eq!(abandoned(&run).unwrap().len(), 2);
+        assert_eq!(sweep(&run, true).unwrap(), Vec::<String>::new());
+        assert!(!dir.path().join(empty).exists() && dir.path().join("other").exists());
     }
 }

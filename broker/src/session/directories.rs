@@ -2,7 +2,7 @@
 
 use crate::audit::{AuditConfig, AuditLog, Durability, HeaderFacts, HexDigest, Mirror, open_directory};
 use crate::cache::Cache;
-use crate::failure::Failure;
+use crate::failure::{Failure, shell_word};
 use crate::places::Places;
 use crate::scratch::{self, Scratch};
 use crate::terminal;
@@ -64,19 +64,18 @@ pub(super) fn private_directory(path: &Path) -> Result<OwnedFd, String> {
     Ok(dir)
 }
 
-/// The run directory, and a scratch folder that was made in it. What other sessions left there is said, not walked (T-06).
+/// The run directory, and a scratch folder that was made in it. What killed sessions left there is said, not walked (T-06).
 pub(super) fn open_scratch(run: &Path, quiet: bool) -> Result<(OwnedFd, Scratch), Failure> {
     let failed = |why: String| Failure::internal(format!("the run directory {}: {why}", run.display()));
     let above = private_directory(run).map_err(failed)?;
-    match scratch::abandoned(&above) {
-        Ok(left) if left.is_empty() || quiet => {}
-        Ok(left) => terminal::note(&format!(
-            "warden: {} holds {} folder(s) of commands whose session is gone, such as {}; remove what you do not need",
-            run.display(),
-            left.len(),
-            left.first().map(String::as_str).unwrap_or_default()
-        )),
-        Err(errno) => return Err(failed(errno.to_string())),
+    // Where nobody would read it, it is said by another run.
+    let left = scratch::sweep(&above, !quiet).map_err(|errno| failed(errno.to_string()))?;
+    let paths: Vec<String> = left.iter().map(|name| shell_word(&run.join(name))).collect();
+    if !paths.is_empty() {
+        terminal::note(&format!(
+            "warden: commands of a session that was killed left files. To remove them type: rm -rf {}",
+            paths.join(" ")
+        ));
     }
     let scratch = Scratch::make(&above).map_err(|errno| failed(format!("no scratch folder could be made: {errno}")))?;
     Ok((above, scratch))
