@@ -159,9 +159,9 @@ impl From<crate::compile::CompileError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
     use crate::compile::CompileError;
     use crate::jailed::JailedError;
+    use std::path::Path;
 
     /// T-09: nobody is told to try again, or to install something, when it is the log that cannot be written.
     #[test]

@@ -38,6 +38,11 @@ pub fn for_terminal(json: bool) -> std::rc::Rc<dyn Progress> {
     if !json && terminal::is_watched() { std::rc::Rc::new(Lines) } else { std::rc::Rc::new(Silent) }
 }
 
+/// `: ` and `text` on one line; nothing where there is none.
+pub fn after_colon(text: &str, max: usize) -> String {
+    if text.is_empty() { String::new() } else { format!(": {}", one_line(text, max)) }
+}
+
 fn line(text: &str) {
     terminal::note(text);
 }
@@ -72,10 +77,21 @@ impl Progress for Lines {
 
     fn predicate(&self, name: &str, met: bool, detail: &str) {
         let mark = if met { "✓" } else { "✗" };
-        line(&format!("  {mark} {}: {}", one_line(name, 80), one_line(detail, 100)));
+        line(&format!("  {mark} {}{}", one_line(name, 80), after_colon(detail, 100)));
     }
 
     fn note(&self, text: &str) {
         line(&one_line(text, 200));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_words_has_no_colon() {
+        assert_eq!(after_colon("", 3), "");
+        assert_eq!(after_colon("a b", 3), ": a b");
     }
 }

@@ -44,7 +44,10 @@ fn what_is_no_program_is_invalid_and_says_why() {
         (r#"(module (func (export "_start") (param i32)))"#, "takes or returns"),
         (r#"(module (func (export "run") (result i64) (i64.const 1)))"#, "return an i32"),
         (r#"(module (import "env" "system" (func (param i32))) (func (export "_start")))"#, "`system` from `env`"),
-        (r#"(module (import "wasi_snapshot_preview1" "path_open" (func)) (func (export "_start")))"#, "`path_open`"),
+        (
+            r#"(module (import "wasi_snapshot_preview1" "path_open" (func)) (func (export "_start")))"#,
+            "`path_open` from `wasi_snapshot_preview1`, which is not there: files of WASI programs are not there yet",
+        ),
         (r#"(module (import "wasi_snapshot_preview1" "fd_write" (func)) (func (export "_start")))"#, "another type"),
         ("(component)", "unknown world"),
     ] {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// `warden audit`
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  warden audit verify\n  warden audit show --denied")]
 pub struct AuditArgs {
     #[command(subcommand)]
     command: AuditCommand,
@@ -98,7 +99,7 @@ struct TailArgs {
 pub fn run(args: AuditArgs, json: bool) -> Result<Answer, Failure> {
     match args.command {
         AuditCommand::Verify(args) => verify::run(&places(args.place)?, args.head.as_deref()),
-        AuditCommand::Show(args) => records::show(&places(args.place)?, args.filter, args.limit),
+        AuditCommand::Show(args) => records::show(&places(args.place)?, args.filter, args.limit, "--limit"),
         AuditCommand::Tail(args) if args.follow => {
             if json {
                 let message = "tail -f never ends and --json prints exactly one object; leave one of them out";
@@ -106,7 +107,7 @@ pub fn run(args: AuditArgs, json: bool) -> Result<Answer, Failure> {
             }
             records::follow(&places(args.place)?, args.filter, args.lines)
         }
-        AuditCommand::Tail(args) => records::show(&places(args.place)?, args.filter, args.lines),
+        AuditCommand::Tail(args) => records::show(&places(args.place)?, args.filter, args.lines, "-n"),
     }
 }
 

@@ -40,7 +40,8 @@ pub struct Answer {
     after_help = "Exit status: the guest's or command's own when it ran; else 0 done, 1 not done, 2 usage, 124 budget or time \
 exhausted, 125 warden itself failed, 126 denied by policy, 127 not found, 128+N ended by signal N.\n\n\
 Files: ~/.config/wasi-warden/policy.toml is your policy, /etc/wasi-warden/policy.toml the ceiling nobody passes.\n\
-Start with `warden doctor`, then `warden policy check`, then `warden task run MANIFEST`."
+Start with `warden doctor`, then `warden policy check`, then `warden task run MANIFEST`.\n\n\
+Example:\n  warden run hello.wat"
 )]
 struct Cli {
     /// Print exactly one JSON object on standard output
@@ -67,6 +68,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  warden task run task.toml")]
 struct TaskArgs {
     #[command(subcommand)]
     command: TaskCommand,
@@ -84,13 +86,22 @@ fn wants_json(arguments: &[OsString]) -> bool {
     flag || std::env::var_os("WARDEN_OUTPUT").is_some_and(|v| v == "json")
 }
 
+/// The command's name on the command line, if there is one.
+fn first_word(arguments: &[OsString]) -> Option<&OsString> {
+    arguments.iter().skip(1).find(|each| !each.as_encoded_bytes().starts_with(b"-"))
+}
+
 /// Runs the command line and returns the exit status.
 pub fn main() -> i32 {
     // T-13: before anything is read, for every command. Then, before anything is opened, what we were started with.
     let hardened = warden_spawner::birth::harden();
     warden_proto::sys::note_inherited();
-    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let json = wants_json(&arguments);
+    // `help` is a command of clap's own and knows no flag of ours.
+    if first_word(&arguments).is_some_and(|word| word == "help") {
+        arguments.retain(|each| each != "--json");
+    }
     start_log();
     if let Err(errno) = hardened {
         return answer(
@@ -100,7 +111,7 @@ pub fn main() -> i32 {
     }
     let result = match Cli::try_parse_from(&arguments) {
         Ok(cli) => obey(cli.command, json),
-        Err(error) => match explain_usage(&error, json) {
+        Err(error) => match explain_usage(&error, &arguments, json) {
             Ok(status) => return status,
             Err(failure) => Err(failure),
         },
@@ -134,7 +145,7 @@ fn obey(command: Command, json: bool) -> Result<Answer, Failure> {
 }
 
 /// Help and version are no errors; everything else is a usage error with its own words.
-fn explain_usage(error: &clap::Error, json: bool) -> Result<i32, Failure> {
+fn explain_usage(error: &clap::Error, arguments: &[OsString], json: bool) -> Result<i32, Failure> {
     use clap::error::ErrorKind;
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -146,12 +157,30 @@ fn explain_usage(error: &clap::Error, json: bool) -> Result<i32, Failure> {
             }
             Ok(0)
         }
-        _ if json => Err(Failure::usage(error.render().to_string().trim().to_owned())),
         _ => {
-            terminal::note(&error.render().to_string());
+            let hint = separator_hint(error, arguments).unwrap_or_default();
+            let text = error.render().to_string();
+            if json {
+                return Err(Failure::usage(format!("{}{hint}", text.trim())));
+            }
+            terminal::note(&format!("{}{hint}", text.trim_end()));
             Ok(2)
         }
     }
+}
+
+/// A word too many after `warden run FILE` is most likely one for the guest.
+fn separator_hint(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let word = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) if error.kind() == ErrorKind::UnknownArgument => word,
+        _ => return None,
+    };
+    let running = first_word(arguments).is_some_and(|command| command == "run");
+    running.then(|| {
+        let word = terminal::one_line(word, 80);
+        format!("\n\narguments of the guest come after `--`: warden run FILE -- {word}")
+    })
 }
 
 fn print(answer: &Answer, json: bool) -> i32 {
@@ -172,4 +201,22 @@ fn start_log() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
     let _ = log.with_writer(|| terminal::LogWriter).try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(words: &[&str]) -> Option<String> {
+        let arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
+        let error = Cli::try_parse_from(&arguments).expect_err("a mistake");
+        separator_hint(&error, &arguments)
+    }
+
+    #[test]
+    fn a_word_too_many_after_a_module_is_told_its_place_and_another_mistake_is_not() {
+        assert!(hint(&["warden", "--json", "run", "a.wasm", "first"]).is_some_and(|hint| hint.contains("-- first")));
+        assert_eq!(hint(&["warden", "run", "a.wasm", "--fuel", "x"]), None);
+        assert_eq!(hint(&["warden", "task", "run", "a.toml", "first"]), None);
+    }
 }

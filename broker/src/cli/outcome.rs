@@ -185,8 +185,8 @@ fn task_text(ended: &Ended, outcome: &str, reason: Option<&str>, head: Option<&H
     text.push('\n');
     for predicate in &ended.predicates {
         let mark = if predicate.met { "met" } else { "not met" };
-        let detail = one_line(&predicate.detail, 200);
-        text.push_str(&format!("  {mark}: {}: {detail}\n", one_line(&predicate.predicate, 200)));
+        let detail = crate::progress::after_colon(&predicate.detail, 200);
+        text.push_str(&format!("  {mark}: {}{detail}\n", one_line(&predicate.predicate, 200)));
     }
     let actions: usize = ended.report.steps.iter().map(|s| s.actions.len()).sum();
     text.push_str(&format!(

@@ -5,7 +5,7 @@
 use super::ending;
 use super::guest::Guest;
 use crate::template::Runtime;
-use crate::wasi;
+use crate::{preview1, wasi};
 use warden_proto::msg::worker::End;
 use wasmtime::component::Component;
 use wasmtime::{ExternType, Module, Store, ValType};
@@ -73,7 +73,19 @@ fn entry(module: &Module) -> Result<Entry, String> {
 
 fn missing_import(runtime: &Runtime, store: &mut Store<Guest>, module: &Module) -> Option<String> {
     let missing = module.imports().find(|import| runtime.core.get_by_import(&mut *store, import).is_none())?;
-    Some(format!("the module imports `{}` from `{}`, which is not there", missing.name(), missing.module()))
+    let why = not_there(missing.module(), missing.name());
+    Some(format!("the module imports `{}` from `{}`, which is not there{why}", missing.name(), missing.module()))
+}
+
+/// What a person wants to know of an import that other runtimes have.
+fn not_there(module: &str, name: &str) -> &'static str {
+    match name.split_once('_') {
+        Some(("path" | "fd", _)) if module == preview1::MODULE => {
+            ": files of WASI programs are not there yet in this version of warden"
+        }
+        Some(("sock", _)) if module == preview1::MODULE => ": a WASI program gets no sockets",
+        _ => "",
+    }
 }
 
 /// Runs a command component.

@@ -21,7 +21,9 @@ impl FilterArgs {
 }
 
 /// The newest records that pass, at most `limit`.
-pub fn show(places: &[Place], filter: FilterArgs, limit: u32) -> Result<Answer, Failure> {
+///
+/// `flag` is the one that would show more.
+pub fn show(places: &[Place], filter: FilterArgs, limit: u32, flag: &str) -> Result<Answer, Failure> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let filter = filter.filter();
     let mut all = Kept::new(limit);
@@ -34,7 +36,7 @@ pub fn show(places: &[Place], filter: FilterArgs, limit: u32) -> Result<Answer, 
         all.take(reading.map_err(usage_or_internal)?)?;
     }
     all.in_order(places.len());
-    Ok(answer(&all))
+    Ok(answer(&all, flag))
 }
 
 /// The newest records, in bounded memory whatever the log holds (T-06).
@@ -79,7 +81,7 @@ impl Kept {
     }
 }
 
-fn answer(kept: &Kept) -> Answer {
+fn answer(kept: &Kept, flag: &str) -> Answer {
     // A line that no writer of ours made comes as one string, escaped.
     let record = |entry: &Entry| serde_json::from_str(&entry.json()).unwrap_or(Value::Null);
     let json = json!({
@@ -92,7 +94,7 @@ fn answer(kept: &Kept) -> Answer {
     let text = kept.entries.iter().map(|entry| entry.human() + "\n").collect();
     let mut note = String::new();
     if kept.omitted > 0 {
-        note.push_str(&format!("{} older records were left out; see --limit\n", kept.omitted));
+        note.push_str(&format!("{} older records were left out; see {flag}\n", kept.omitted));
     }
     if kept.skipped > 0 {
         note.push_str(&format!("{} lines are no records; `warden audit verify` names them\n", kept.skipped));
