@@ -5,7 +5,7 @@ use super::monitor::Row;
 use super::{Answer, Task, failed};
 use crate::audit::Value;
 use tokio::time::Instant;
-use warden_policy::{Access, Answered, LimitKey};
+use warden_policy::{Access, Answered, Call, LimitKey, Verdict};
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::policy::{BudgetKind, CommandRule, PolicyCall, PolicyReply, WorkspaceRule};
 use warden_proto::msg::worker::{Origin, WorkerReply};
@@ -34,7 +34,9 @@ impl Task {
     pub(super) async fn policy(&mut self, row: Row, origin: Origin, call: PolicyCall) -> Answer {
         self.report.count(row.capability);
         let started = Instant::now();
-        let result = self.policy_answer(&call);
+        let allowed = self.allow_policy(row);
+        let rule = allowed.as_ref().map_or_else(|error| error.rule.to_string(), Clone::clone);
+        let result = allowed.and_then(|_| self.policy_answer(&call));
         let fields = match &call {
             PolicyCall::Describe => vec![],
             PolicyCall::ClaimBudget { kind, units } => {
@@ -59,8 +61,15 @@ impl Task {
             Ok(PolicyReply::Granted { approved, .. }) => Value::Bool(*approved),
             _ => Value::Null,
         };
-        let act = Act { row, input: Value::Fields(&fields), rule: "builtin:policy" };
-        self.end(&act, None, outcome_of(&result, done), None, started)?;
+        match &result {
+            Err(error) if error.code == ErrorCode::Denied => {
+                self.refuse(row, row.capability, "policy", Value::Fields(&fields), error)?;
+            }
+            _ => {
+                let act = Act { row, input: Value::Fields(&fields), rule: &rule };
+                self.end(&act, None, outcome_of(&result, done), None, started)?;
+            }
+        }
         if origin == Origin::Action {
             let rendered = result.as_ref().map(render::policy).map_err(Clone::clone);
             self.progress.action(row.capability, "", rendered.as_ref().err());
@@ -70,6 +79,18 @@ impl Task {
             Ok(reply) => WorkerReply::Policy(reply),
             Err(error) => failed(error),
         })
+    }
+
+    /// T-10: a task may always ask about its own policy, unless the policy wants a person asked first.
+    fn allow_policy(&self, row: Row) -> Result<String, CallError> {
+        let verdict = self.spec.policy.decide(&Call::Named { capability: row.capability });
+        match verdict.map_err(|e| CallError::new(ErrorCode::InvalidArgument, &e.to_string()))? {
+            Verdict::Deny(denial) => Err(CallError::denied(&denial.rule, &denial.reason)),
+            Verdict::Allow(grant) => {
+                self.check_approval(row.capability, grant.approval.as_deref())?;
+                Ok(grant.rules.last().cloned().unwrap_or_default())
+            }
+        }
     }
 
     fn policy_answer(&mut self, call: &PolicyCall) -> Result<PolicyReply, CallError> {
