@@ -7,12 +7,14 @@
 #![forbid(unsafe_code)]
 
 pub mod gate;
+pub mod held;
 pub mod log;
 pub mod manifest;
 pub mod place;
 pub mod processes;
 pub mod ran;
 
+pub use held::Held;
 pub use manifest::{Task, probe};
 pub use place::{NOBODY, Place, guest, sample};
 pub use processes::{Family, Process};

@@ -5,6 +5,7 @@ mod actions;
 mod jail;
 mod killed;
 mod limits;
+mod rules;
 
 use serde_json::{Value, json};
 use warden_tests::manifest::succeeded;
