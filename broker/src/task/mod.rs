@@ -330,6 +330,8 @@ impl Task {
                 Kind::Finish => return frame.decode().map_err(|e| PeerError::from(e).into()),
                 Kind::Call => {
                     let call: WorkerCall = frame.decode().map_err(PeerError::from)?;
+                    // T-06: the moment of grace is for the worker's last words, and not for one more act.
+                    self.still_wanted()?;
                     let reply = self.answer(call).await?;
                     self.send_reply(frame.request, &reply).await?;
                     if let Some(verdict) = self.verdict.clone() {

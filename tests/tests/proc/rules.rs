@@ -172,6 +172,6 @@ fn a_wait_is_bounded_by_its_own_time_and_by_the_tasks() {
     assert!((2..8).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     let actions = warden_tests::manifest::actions(&object);
     failed(&actions[1], "timeout");
-    assert!(!object["steps"].to_string().contains("late"), "nothing began after the time was up");
-    assert!(log::of(&place, "proc.spawn").iter().all(|record| record["phase"] != "begin"));
+    let late = log::of(&place, "proc.spawn");
+    assert!(late.iter().all(|record| record["phase"] != "begin"), "after the time was up: {late:?} {:?}", actions[2]);
 }
