@@ -44,7 +44,11 @@ fn every_process_of_a_live_task_is_jailed() {
     gave_up(&family.spawner().unwrap());
     if is_root() {
         for member in &family.members {
-            assert_eq!(member.status()["CapBnd"], "0".repeat(16), "{}: no exec gives it back", member.line);
+            // A short-lived child of the gate's command may have gone since it was seen.
+            match member.status().get("CapBnd") {
+                Some(bound) => assert_eq!(*bound, "0".repeat(16), "{}: no exec gives it back", member.line),
+                None => assert!(!member.lives(), "{}", member.line),
+            }
         }
     }
     // The control: this test's own process is held by none of it.
