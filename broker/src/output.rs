@@ -2,11 +2,14 @@
 //!
 //! Kept output past its bound is dropped and counted, and the guest goes on. Output that is passed through is bounded by
 //! nothing but the reader: it is written in pieces that a pipe takes without blocking, so that a reader who stops reading
-//! stops the guest and not the broker's clock (T-06).
+//! stops the guest and not the broker's clock (T-06). A pipe or a file gets the guest's very bytes; a terminal gets nothing that
+//! steers it (T-14).
 
+use crate::terminal::Passing;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::io::{stderr, stdout};
+use std::borrow::Cow;
+use std::io::{IsTerminal, stderr, stdout};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 use warden_proto::msg::proc::Stream;
@@ -16,6 +19,8 @@ use warden_proto::msg::worker::Output;
 const PIECE_BYTES: usize = 4096;
 /// Between two looks at a reader who does not read.
 const READER_PAUSE: Duration = Duration::from_millis(1);
+/// What a reader who has stopped reading gets for the end of it all.
+const END_PATIENCE: Duration = Duration::from_millis(500);
 
 /// One output that is kept.
 #[derive(Debug, Clone, Default)]
@@ -34,18 +39,21 @@ pub struct Sinks {
     pub stdout: Kept,
     /// Standard error, if it is kept.
     pub stderr: Kept,
+    /// For each stream that is passed through and is a terminal.
+    watched: [Option<Passing>; 2],
 }
 
 impl Sinks {
     /// Keeps each output up to `max_bytes`.
     pub fn keep(max_bytes: u64) -> Self {
         let max = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-        Self { keep_max_bytes: Some(max), stdout: Kept::default(), stderr: Kept::default() }
+        Self { keep_max_bytes: Some(max), stdout: Kept::default(), stderr: Kept::default(), watched: [None, None] }
     }
 
     /// Passes both outputs through to our own.
     pub fn pass() -> Self {
-        Self { keep_max_bytes: None, stdout: Kept::default(), stderr: Kept::default() }
+        let watched = [stdout().is_terminal(), stderr().is_terminal()].map(|yes| yes.then(Passing::default));
+        Self { keep_max_bytes: None, stdout: Kept::default(), stderr: Kept::default(), watched }
     }
 
     /// Takes a piece of output. Where it is passed through this waits as long as its reader does, without blocking; an
@@ -53,9 +61,10 @@ impl Sinks {
     pub async fn take(&mut self, output: Output) -> nix::Result<()> {
         let Output { stream, bytes } = output;
         let Some(max) = self.keep_max_bytes else {
+            let [out, err] = &mut self.watched;
             return match stream {
-                Stream::Stdout => write_patiently(stdout().as_fd(), &bytes).await,
-                Stream::Stderr => write_patiently(stderr().as_fd(), &bytes).await,
+                Stream::Stdout => write_patiently(stdout().as_fd(), &passed(out, &bytes)).await,
+                Stream::Stderr => write_patiently(stderr().as_fd(), &passed(err, &bytes)).await,
             };
         };
         let kept = match stream {
@@ -69,9 +78,26 @@ impl Sinks {
         Ok(())
     }
 
+    /// The guest is over: what was held back of its output comes out, and its colours end before warden speaks.
+    pub async fn finish(&mut self) {
+        let [out, err] = &mut self.watched;
+        for (fd, passing) in [(stdout().as_fd(), out), (stderr().as_fd(), err)] {
+            let rest = passing.as_mut().map(Passing::end).unwrap_or_default();
+            let _ = tokio::time::timeout(END_PATIENCE, write_patiently(fd, &rest)).await;
+        }
+    }
+
     /// Whether anything was dropped.
     pub fn truncated(&self) -> bool {
         self.stdout.dropped > 0 || self.stderr.dropped > 0
+    }
+}
+
+/// T-14: a terminal gets nothing that steers it, anything else the very bytes.
+fn passed<'a>(watched: &mut Option<Passing>, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+    match watched {
+        Some(passing) => Cow::Owned(passing.pass(bytes)),
+        None => Cow::Borrowed(bytes),
     }
 }
 

@@ -2,6 +2,9 @@
 //! terminal or reads other than it is; and in JSON it is the same string as ever, in harmless letters.
 
 use serde_json::json;
+use std::fs::File;
+use std::io::Read;
+use std::process::Stdio;
 use warden_tests::{Place, Ran, Task};
 
 /// A title that is set, a cleared screen, an override of the reading direction, an isolate, marks.
@@ -86,4 +89,51 @@ fn a_guest_cannot_steer_the_terminal() {
     let audit = place.path("audit");
     harmless(&place.run(&["audit", "show", audit.to_str().unwrap()]));
     harmless(&place.json(&["audit", "show", audit.to_str().unwrap()]));
+}
+
+/// Writes a text in two halves: `at` bytes, then the rest.
+fn halves(text: &str, at: usize) -> String {
+    let data: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
+    let rest = text.len() - at;
+    format!(
+        r#"(module (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1) (data (i32.const 64) "{data}")
+        (func $say (param i32 i32)
+          (i32.store (i32.const 0) (local.get 0)) (i32.store (i32.const 4) (local.get 1))
+          (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+        (func (export "_start")
+          (call $say (i32.const 64) (i32.const {at})) (call $say (i32.const {}) (i32.const {rest}))))"#,
+        64 + at
+    )
+}
+
+/// What a person's terminal gets of a run.
+fn on_a_terminal(place: &Place, module: &str) -> String {
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let mut command = place.command(&["run", "--config", "warden.toml", module]);
+    let mut child = command.stdout(pty.slave).stderr(Stdio::null()).spawn().unwrap();
+    drop(command);
+    let mut bytes = Vec::new();
+    // A terminal that nobody holds any more ends with EIO.
+    let _ = File::from(pty.master).read_to_end(&mut bytes);
+    assert!(child.wait().unwrap().success());
+    String::from_utf8(bytes).unwrap()
+}
+
+/// T-14
+#[test]
+fn the_output_of_a_module_cannot_steer_the_terminal_and_a_pipe_gets_its_very_bytes() {
+    let place = Place::new();
+    place.policy("");
+    let text = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{1b}[31mred\u{1b}[0m grüße\n";
+    // In the middle of the first sequence, of the second, of a colour, of a letter.
+    for at in [1, 3, 12, 17, 29] {
+        let file = place.put("steer.wat", halves(text, at));
+        let module = file.to_str().unwrap();
+        let shown = on_a_terminal(&place, module);
+        let expected = "\\u{1b}]0;owned\\u{7}\\u{1b}[2J\u{1b}[31mred\u{1b}[0m grüße\r\n\u{1b}[0m";
+        assert_eq!(shown, expected, "cut at {at}");
+        // The control: no terminal, no change.
+        assert_eq!(place.run(&["run", "--config", "warden.toml", module]).out, text);
+    }
 }

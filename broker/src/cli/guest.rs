@@ -64,6 +64,7 @@ pub async fn run(session: &Session, guest: Guest, progress: Rc<dyn Progress>) ->
     let id = task_id()?;
     let task = Task::start(spec, session.around.clone(), sinks, progress, id).await?;
     let mut ended = task.run().await;
+    ended.sinks.finish().await;
     for what in &session.degraded {
         ended.report.degrade(what);
     }

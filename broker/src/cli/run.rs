@@ -28,7 +28,9 @@ const RUN_WALL: Duration = Duration::from_secs(30);
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  warden run hello.wat\n  warden run --timeout 5s --memory 64MiB tool.wasm -- first second\n  warden run --json tool.wasm\n\n\
-The guest gets no file, no network, no environment variable and no argument but those you name here."
+The guest gets no file, no network, no environment variable and no argument but those you name here.\n\
+On a terminal its output is shown with control characters made visible, but newline, tab, carriage return and colours; a pipe or a\n\
+file gets its very bytes."
 )]
 pub struct RunArgs {
     /// A core module (binary or text, `_start` or `run() -> i32`) or a component
