@@ -16,6 +16,7 @@ const POLL_MAX_RECORDS: usize = 1024;
 /// Which records to show. An absent field lets all pass.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
+    /// A task's id, or how it begins.
     pub task: Option<String>,
     /// A name, or a pattern: `*` stands for any characters.
     pub capability: Option<String>,
@@ -32,7 +33,10 @@ impl Filter {
         let denied = matches!(row.decision.as_deref(), Some("deny" | "rejected"));
         capability
             && (denied || !self.denials_only)
-            && self.task.as_ref().is_none_or(|task| row.task.as_ref() == Some(task))
+            && self
+                .task
+                .as_ref()
+                .is_none_or(|start| row.task.as_ref().is_some_and(|task| task.starts_with(start.as_str())))
             && self.since.as_ref().is_none_or(|since| row.time.as_str() >= since.as_str())
     }
 }

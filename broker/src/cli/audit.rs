@@ -4,6 +4,7 @@
 //! have been forged, and what it shows is escaped (T-09, T-14).
 
 mod records;
+mod task_id;
 mod verify;
 
 use super::Answer;
@@ -32,7 +33,7 @@ that was kept elsewhere. Root verifies the folders of all users it has run tasks
     Verify(VerifyArgs),
     /// Print records in the order of time
     #[command(after_help = "Example:\n  warden audit show --denied --capability 'fs.*'\n\n\
-It shows and does not judge; `warden audit verify` does.")]
+It shows and does not judge; `warden audit verify` does. Exit status: 1 where the log has no record of the task.")]
     Show(ShowArgs),
     /// Print the last records, and with -f those that follow
     #[command(after_help = "Example:\n  warden audit tail -f --denied")]
@@ -59,7 +60,7 @@ struct VerifyArgs {
 /// Which records.
 #[derive(Debug, Args)]
 struct FilterArgs {
-    /// Of this task only
+    /// Of this task only: its id, or the first digits of it, as they are printed
     #[arg(long, value_name = "ID")]
     task: Option<String>,
     /// Of this capability only; `*` stands for any characters

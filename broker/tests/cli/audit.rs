@@ -12,6 +12,13 @@ use wasi_warden::audit::{
 
 /// A log that was closed; its segment.
 fn write_log(dir: &Path) -> PathBuf {
+    let mut log = open_log(dir);
+    record_calls(&mut log);
+    log.finish().unwrap();
+    only_segment(dir)
+}
+
+fn open_log(dir: &Path) -> AuditLog {
     let facts = HeaderFacts {
         build: "test".to_owned(),
         versions: Vec::new(),
@@ -20,10 +27,7 @@ fn write_log(dir: &Path) -> PathBuf {
         degraded: Vec::new(),
     };
     let fd = open_directory(dir).unwrap();
-    let mut log = AuditLog::open(fd, AuditConfig::new("test"), facts).unwrap();
-    record_calls(&mut log);
-    log.finish().unwrap();
-    only_segment(dir)
+    AuditLog::open(fd, AuditConfig::new("test"), facts).unwrap()
 }
 
 fn only_segment(dir: &Path) -> PathBuf {
@@ -38,8 +42,12 @@ fn edit(segment: &Path, from: &str, to: &str) {
 
 /// A call with an effect, and one that was denied.
 fn record_calls(log: &mut AuditLog) {
+    record_calls_of(log, "00112233445566778899aabbccddeeff");
+}
+
+fn record_calls_of(log: &mut AuditLog, task: &str) {
     let act = |capability, path, decision, rule| BeginRecord {
-        task: Some("00112233445566778899aabbccddeeff"),
+        task: Some(task),
         role: "worker",
         capability,
         op: "call",
@@ -182,4 +190,35 @@ fn what_is_no_log_is_a_usage_error() {
     fs::create_dir(place.path("empty")).unwrap();
     let empty = place.run(&["audit", "verify", "empty"]);
     assert_eq!((empty.status(), empty.out().starts_with("empty: ")), (0, true), "{}", empty.out());
+}
+
+#[test]
+fn a_task_is_found_by_the_digits_that_are_printed_and_two_that_begin_alike_are_named() {
+    let place = Place::new();
+    let mut log = open_log(&place.path("log"));
+    let (one, two) = ("00112233445566778899aabbccddeeff", "0011223399999999999999999999999a");
+    record_calls_of(&mut log, one);
+    record_calls_of(&mut log, two);
+    log.finish().unwrap();
+    let show = |task: &str| place.run(&["audit", "show", "log", "--task", task, "--json"]);
+    for (task, id) in [(one, one), ("0011223344", one), ("0011223399", two), ("001122339999999999999999999999", two)] {
+        let ran = show(task);
+        let object = ran.object();
+        let records = object["records"].as_array().unwrap();
+        assert_eq!((ran.status(), records.len()), (0, 3), "{task}: {object}");
+        assert!(records.iter().all(|record| record["task"] == id), "{task}: {object}");
+    }
+    let both = show("00112233");
+    assert_eq!(both.status(), 2);
+    let message = both.object()["error"].as_str().unwrap().to_owned();
+    assert!(message.contains(one) && message.contains(two), "{message}");
+    for bad in ["001", "0011zz", &format!("{one}0"), ""] {
+        assert_eq!(show(bad).status(), 2, "{bad:?}");
+    }
+    let none = show("beef");
+    assert_eq!((none.status(), none.object()["records"].as_array().unwrap().len()), (1, 0));
+    let none = place.run(&["audit", "show", "log", "--task", "beef"]);
+    assert!(none.status() == 1 && none.err().contains("no record of a task beef"), "{}", none.err());
+    let tail = place.run(&["audit", "tail", "log", "--task", "0011223344", "-n", "1", "--json"]);
+    assert_eq!(tail.object()["records"][0]["task"], one);
 }

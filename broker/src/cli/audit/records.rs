@@ -1,5 +1,6 @@
 //! `warden audit show` and `tail`: records as they stand in the log.
 
+use super::task_id::{self, Known};
 use super::{FilterArgs, Place};
 use crate::audit::{Entry, Filter, Follower, Reading, last_entries};
 use crate::cli::Answer;
@@ -15,8 +16,16 @@ use std::time::Duration;
 const POLL_PAUSE: Duration = Duration::from_millis(200);
 
 impl FilterArgs {
-    fn filter(self) -> Filter {
-        Filter { task: self.task, capability: self.capability, denials_only: self.denied, since: None }
+    /// The filter, and whether the log knows the task that it names.
+    fn filter(self, places: &[Place]) -> Result<(Filter, Known), Failure> {
+        let known = task_id::find(places, self.task.as_deref())?;
+        let filter = Filter {
+            task: known.filter().map(str::to_owned),
+            capability: self.capability,
+            denials_only: self.denied,
+            since: None,
+        };
+        Ok((filter, known))
     }
 }
 
@@ -25,18 +34,32 @@ impl FilterArgs {
 /// `flag` is the one that would show more.
 pub fn show(places: &[Place], filter: FilterArgs, limit: u32, flag: &str) -> Result<Answer, Failure> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let filter = filter.filter();
+    let (filter, known) = filter.filter(places)?;
     let mut all = Kept::new(limit);
     for place in places {
-        let folder = open(&place.folder)?;
-        let reading = match &place.segment {
-            None => Reading::directory(&folder, filter.clone()),
-            Some(name) => Reading::segment(&folder, name, filter.clone()),
-        };
-        all.take(reading.map_err(usage_or_internal)?)?;
+        all.take(read(place, &filter)?)?;
     }
     all.in_order(places.len());
-    Ok(answer(&all, flag))
+    let mut answer = answer(&all, flag);
+    match known {
+        Known::Nowhere(start) => {
+            answer.note.push_str(&format!("the log has no record of a task {start}\n"));
+            answer.status = 1;
+        }
+        _ if all.entries.is_empty() && all.omitted == 0 => answer.note.push_str("no record is of this kind\n"),
+        _ => {}
+    }
+    Ok(answer)
+}
+
+/// The records of one place that pass.
+pub fn read(place: &Place, filter: &Filter) -> Result<Reading, Failure> {
+    let folder = open(&place.folder)?;
+    let reading = match &place.segment {
+        None => Reading::directory(&folder, filter.clone()),
+        Some(name) => Reading::segment(&folder, name, filter.clone()),
+    };
+    reading.map_err(usage_or_internal)
 }
 
 /// The newest records, in bounded memory whatever the log holds (T-06).
@@ -110,7 +133,8 @@ pub fn follow(places: &[Place], filter: FilterArgs, lines: u32) -> Result<Answer
         ));
     }
     let count = usize::try_from(lines).unwrap_or(usize::MAX);
-    let filter = filter.filter();
+    // A task that is not known yet may begin while the log is followed.
+    let (filter, _) = filter.filter(places)?;
     let (mut first, mut followers) = (Vec::new(), Vec::new());
     for place in places {
         let (entries, follower) =
