@@ -156,16 +156,25 @@ impl LayerVerdict {
     }
 }
 
+/// The path a rename leads to, and which verdicts are about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecondPath {
+    pub path: String,
+    /// The verdicts from this one on.
+    pub first_verdict: usize,
+}
+
 /// Every layer's verdict and, where all allow, the grant's scope.
 pub(crate) struct Judgement {
     pub target: Option<String>,
+    pub second: Option<SecondPath>,
     pub layers: Vec<LayerVerdict>,
     pub scope: Option<GrantScope>,
 }
 
 impl Judgement {
     pub(crate) fn nowhere(target: Option<String>, reason: impl Into<String>) -> Judgement {
-        Judgement { target, layers: vec![LayerVerdict::nowhere(reason)], scope: None }
+        Judgement { target, second: None, layers: vec![LayerVerdict::nowhere(reason)], scope: None }
     }
 }
 
@@ -190,7 +199,7 @@ impl Effective {
 
     /// The first refusal, else the grant. Without a scope, or without a single layer's yes, there is no grant.
     pub(crate) fn fold(&self, capability: String, judgement: Judgement) -> Verdict {
-        let Judgement { target, layers, scope } = judgement;
+        let Judgement { target, layers, scope, .. } = judgement;
         if let Some(refusal) = layers.iter().find(|each| !each.allowed) {
             let (rule, reason) = (refusal.rule.clone(), refusal.reason.clone());
             return Verdict::Deny(Denial { capability, target, rule, reason });
@@ -218,6 +227,7 @@ impl Effective {
             // A task may always ask what it may do, and say what it did.
             _ if capability.starts_with("policy.") => Judgement {
                 target: None,
+                second: None,
                 layers: vec![LayerVerdict {
                     layer: None,
                     allowed: true,
@@ -242,7 +252,7 @@ impl Effective {
             None => LayerVerdict::denied(layer, DEFAULT_DENY.to_owned(), "no model is configured"),
         };
         let layers = llm_layers(&self.layers).map(says).collect();
-        Judgement { target: None, layers, scope: self.llm.as_ref().map(|_| GrantScope::Llm) }
+        Judgement { target: None, second: None, layers, scope: self.llm.as_ref().map(|_| GrantScope::Llm) }
     }
 }
 

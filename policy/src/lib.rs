@@ -40,8 +40,8 @@ pub mod units;
 pub use argv::{ArgvShape, ArgvShapeError};
 pub use capability::{CAPABILITIES, canonical as canonical_capability, pattern_matches};
 pub use decide::{
-    Answered, Call, Denial, FsGrant, FsOp, Grant, GrantScope, Intent, LayerVerdict, PathArg, ProcGrant, SpawnKind,
-    Verdict,
+    Answered, Call, Denial, FsGrant, FsOp, Grant, GrantScope, Intent, LayerVerdict, PathArg, ProcGrant, SecondPath,
+    SpawnKind, Verdict,
 };
 pub use explain::Explanation;
 pub use glob::{GLOB_MAX_BYTES, Glob, GlobError, PathRule, RUN_LATER_GLOBS, RuleKind};

@@ -51,6 +51,8 @@ pub enum InvalidArgument {
     EnvName(String),
     #[error("{0}")]
     Missing(&'static str),
+    #[error("`{word}`: {why}")]
+    Unexpected { word: String, why: &'static str },
 }
 
 /// A path that no workspace can hold.

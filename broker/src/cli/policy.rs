@@ -171,15 +171,18 @@ fn why_json(explanation: &Explanation) -> Value {
     let layers: Vec<Value> = explanation
         .layers
         .iter()
-        .map(|each| {
+        .enumerate()
+        .map(|(index, each)| {
             let layer = each.layer.map(warden_policy::Layer::name);
-            json!({"layer": layer, "allowed": each.allowed, "rule": each.rule, "reason": each.reason})
+            let path = path_of(explanation, index);
+            json!({"layer": layer, "path": path, "allowed": each.allowed, "rule": each.rule, "reason": each.reason})
         })
         .collect();
     json!({
         "schema": "warden.why/1",
         "capability": explanation.capability,
         "target": explanation.target,
+        "to": explanation.second.as_ref().map(|second| &second.path),
         "allowed": allowed,
         "rule": rule,
         "reason": reason,
@@ -188,18 +191,28 @@ fn why_json(explanation: &Explanation) -> Value {
     })
 }
 
+/// Which of a rename's two paths a verdict is about.
+fn path_of(explanation: &Explanation, verdict: usize) -> Option<&str> {
+    let second = explanation.second.as_ref()?;
+    if verdict < second.first_verdict { explanation.target.as_deref() } else { Some(&second.path) }
+}
+
 fn why_text(explanation: &Explanation) -> String {
     let (allowed, rule, reason, approval) = decision(&explanation.verdict);
     let word = if allowed { "allowed" } else { "denied" };
-    let target = explanation.target.as_deref().unwrap_or_default();
+    let mut target = explanation.target.clone().unwrap_or_default();
+    if let Some(second) = &explanation.second {
+        target.push_str(&format!(" to {}", second.path));
+    }
     let mut lines = vec![format!("{word}  {} {target}", explanation.capability), format!("  by {rule}: {reason}")];
     if let Some(rule) = approval {
         lines.push(format!("  after a person's approval, by {rule}"));
     }
-    for each in &explanation.layers {
+    for (index, each) in explanation.layers.iter().enumerate() {
         let layer = each.layer.map_or("built-in", warden_policy::Layer::name);
         let word = if each.allowed { "allows" } else { "denies" };
-        lines.push(format!("{layer:<8} {word}  {}: {}", each.rule, each.reason));
+        let path = path_of(explanation, index).map(|path| format!("{path}  ")).unwrap_or_default();
+        lines.push(format!("{layer:<8} {word}  {path}{}: {}", each.rule, each.reason));
     }
     lines.iter().map(|line| one_line(line.trim_end(), LINE_MAX_CHARS) + "\n").collect()
 }
@@ -234,6 +247,21 @@ mod tests {
         let failure = why(&policy, "fs.raed_file", &["repo:a"]).err().unwrap();
         assert!(failure.class == Class::Usage && failure.message.contains("fs.read_file"), "{failure}");
         assert!(why(&policy, "fs.metadata", &["repo:a"]).is_ok());
+    }
+
+    #[test]
+    fn a_word_that_says_nothing_is_a_usage_error_and_both_paths_of_a_rename_are_shown() {
+        let policy = effective(&FILES.replace("deny =", "access = \"read-write\"\ndeny ="));
+        let failure = why(&policy, "fs.open", &["repo:a", "wrtie"]).err().unwrap();
+        assert!(failure.class == Class::Usage && failure.message.contains("wrtie"), "{failure}");
+        assert_eq!(why(&policy, "fs.write_file", &["repo:a", "repo:b"]).err().unwrap().class, Class::Usage);
+        assert_eq!(why(&policy, "fs.open", &["repo:a", "write"]).unwrap().status, 0);
+        let denied = why(&policy, "fs.rename", &["repo:a", "repo:.env"]).unwrap();
+        assert_eq!((denied.status, denied.json["to"].clone()), (126, json!("repo:.env")));
+        assert!(denied.text.contains("fs.rename repo:a to repo:.env"), "{}", denied.text);
+        assert!(denied.text.contains("denies  repo:.env  user:fs.workspace.repo.deny[0]"), "{}", denied.text);
+        assert!(denied.text.contains("allows  repo:a  user:fs.workspace.repo"), "{}", denied.text);
+        assert_eq!(why(&policy, "fs.rename", &["repo:a", "repo:b"]).unwrap().status, 0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! What is decided here is decided on the path as it was written. The helper decides again, with the same rules, on what it
 //! opened; this first look keeps a refused name from reaching the helper at all (T-01, T-02).
 
-use super::{Effective, FsGrant, GrantScope, Judgement, LayerVerdict, PathArg};
+use super::{Effective, FsGrant, GrantScope, Judgement, LayerVerdict, PathArg, SecondPath};
 use crate::glob::{PathRule, RuleKind};
 use crate::layer::{DEFAULT_DENY, EffectiveWorkspace, file_layers, workspace_rule};
 use crate::model::{Access, Layer, Policy};
@@ -86,6 +86,9 @@ impl FsOp {
     }
 }
 
+/// A path as it is shown, its workspace and itself, and the verdicts on it.
+type JudgedPlace = (String, Option<(usize, TaskPath)>, Vec<LayerVerdict>);
+
 impl Effective {
     pub(super) fn judge_files(
         &self,
@@ -98,35 +101,46 @@ impl Effective {
             return Err(InvalidArgument::Missing("a rename, and nothing else, has a second path"));
         }
         let intent = op.intent(intent);
-        let (index, path) = match self.locate(path)? {
-            Ok(found) => found,
-            Err(judgement) => return Ok(judgement),
+        // Both paths of a rename are judged, so that who asks why is told of both.
+        let (target, first, mut layers) = self.judge_place(path, intent)?;
+        let (mut second, mut second_place) = (None, None);
+        if let Some(to) = to {
+            let (shown, place, verdicts) = self.judge_place(to, Intent::CREATE)?;
+            second = Some(SecondPath { path: shown, first_verdict: layers.len() });
+            second_place = Some(place);
+            layers.extend(verdicts);
+        }
+        let to = second_place.clone().flatten();
+        let scope = match first {
+            // No place to go is no scope either.
+            Some((index, path)) if second_place.is_none() || to.is_some() => {
+                self.workspaces.get(index).map(|workspace| {
+                    GrantScope::Fs(FsGrant {
+                        workspace: index,
+                        path,
+                        to,
+                        access: workspace.access,
+                        intent,
+                        max_file_bytes: workspace.max_file_bytes,
+                        lease: workspace.lease,
+                        symlinks: workspace.symlinks,
+                    })
+                })
+            }
+            _ => None,
         };
-        let target = path.to_string();
-        let mut layers = self.judge_path(index, &path, intent);
-        let to = match to {
-            None => None,
-            Some(to) => match self.locate(to)? {
-                Ok((to_index, to)) => {
-                    layers.extend(self.judge_path(to_index, &to, Intent::CREATE));
-                    Some((to_index, to))
-                }
-                Err(judgement) => return Ok(judgement),
-            },
-        };
-        let scope = self.workspaces.get(index).map(|workspace| {
-            GrantScope::Fs(FsGrant {
-                workspace: index,
-                path,
-                to,
-                access: workspace.access,
-                intent,
-                max_file_bytes: workspace.max_file_bytes,
-                lease: workspace.lease,
-                symlinks: workspace.symlinks,
-            })
-        });
-        Ok(Judgement { target: Some(target), layers, scope })
+        Ok(Judgement { target: Some(target), second, layers, scope })
+    }
+
+    /// One path as it is shown, where it is, if in a workspace, and what each layer says of it.
+    fn judge_place(&self, path: PathArg<'_>, intent: Intent) -> Result<JudgedPlace, InvalidArgument> {
+        Ok(match self.locate(path)? {
+            Ok((index, path)) => {
+                let layers = self.judge_path(index, &path, intent);
+                (path.to_string(), Some((index, path)), layers)
+            }
+            Err(judgement) => (judgement.target.unwrap_or_default(), None, judgement.layers),
+        })
     }
 
     /// The workspace and path a text names. The inner error is a finished denial.

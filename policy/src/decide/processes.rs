@@ -50,7 +50,7 @@ impl Effective {
             network: command.network.clone(),
             degraded,
         });
-        Ok(Judgement { target, layers, scope: Some(scope) })
+        Ok(Judgement { target, second: None, layers, scope: Some(scope) })
     }
 
     fn default_cwd(&self, command: &EffectiveCommand) -> Option<(usize, TaskPath)> {
@@ -150,6 +150,7 @@ impl Effective {
                 LayerVerdict::denied(layer, DEFAULT_DENY.to_owned(), "the command is not allowed")
             }
         };
-        Judgement { target, layers: command_layers(&self.layers).map(says).collect(), scope: Some(GrantScope::Process) }
+        let layers = command_layers(&self.layers).map(says).collect();
+        Judgement { target, second: None, layers, scope: Some(GrantScope::Process) }
     }
 }

@@ -206,5 +206,53 @@ fn an_explanation_has_every_layer() {
     assert!(effective.explain_words("proc.spawn", &[]).is_err());
 }
 
+#[test]
+fn an_explanation_answers_what_was_asked_or_nothing() {
+    let effective = effective();
+    for (capability, words) in [
+        ("fs.open", &["a.txt", "wrtie"][..]),
+        ("fs.open", &["a.txt", "write", "x"]),
+        ("fs.read_file", &["a.txt", "b.txt"]),
+        ("fs.read_file", &[]),
+        ("fs.rename", &["a.txt"]),
+        ("fs.rename", &["a.txt", "b.txt", "c.txt"]),
+        ("proc.read", &[]),
+        ("proc.read", &["cargo", "x"]),
+        ("llm.complete", &["x"]),
+    ] {
+        assert!(effective.explain_words(capability, words).is_err(), "{capability} {words:?}");
+    }
+    for (capability, words) in [
+        ("fs.open", &["a.txt"][..]),
+        ("fs.open", &["a.txt", "read"]),
+        ("fs.open", &["a.txt", "write"]),
+        ("fs.list_dir", &[]),
+        ("fs.rename", &["a.txt", "b.txt"]),
+        ("proc.read", &["cargo"]),
+    ] {
+        let explanation = effective.explain_words(capability, words).unwrap();
+        assert!(matches!(explanation.verdict, Verdict::Allow(_)), "{capability} {words:?}: {explanation:?}");
+    }
+}
+
+#[test]
+fn both_paths_of_a_rename_are_judged_whichever_is_denied() {
+    let effective = effective();
+    for (words, first, second) in [
+        (["a.txt", "b.txt"], true, true),
+        (["a.txt", "repo:.env"], true, false),
+        (["repo:.env", "b.txt"], false, true),
+        (["/etc/passwd", "repo:.env"], false, false),
+        (["a.txt", "nowhere:b"], true, false),
+    ] {
+        let explanation = effective.explain_words("fs.rename", &words).unwrap();
+        let split = explanation.second.as_ref().unwrap().first_verdict;
+        let (of_first, of_second) = explanation.layers.split_at(split);
+        assert!(!of_first.is_empty() && of_first.iter().all(|each| each.allowed == first), "{explanation:?}");
+        assert!(!of_second.is_empty() && of_second.iter().all(|each| each.allowed == second), "{explanation:?}");
+        assert_eq!(matches!(explanation.verdict, Verdict::Allow(_)), first && second, "{explanation:?}");
+    }
+}
+
 mod commands;
 mod requests;
