@@ -15,6 +15,8 @@ pub trait Progress {
     fn thought(&self, _text: &str) {}
     /// An action has ended.
     fn action(&self, _capability: &str, _target: &str, _error: Option<&CallError>) {}
+    /// A command has run, and did not end with status 0: the action has succeeded, and nothing has for a person.
+    fn command(&self, _capability: &str, _target: &str, _end: &str) {}
     /// An import's call was denied.
     fn denied(&self, _capability: &str, _target: &str, _error: &CallError) {}
     /// The planner says that it is done.
@@ -69,6 +71,10 @@ impl Progress for Lines {
                 line(&format!("  ✗ {what}: {} [{}]", one_line(&error.to_string(), 120), one_line(&error.rule, 80)));
             }
         }
+    }
+
+    fn command(&self, capability: &str, target: &str, end: &str) {
+        line(&format!("  ✗ {}: {}", one_line(&format!("{capability} {target}"), 90), one_line(end, 60)));
     }
 
     fn complete(&self, reason: &str) {

@@ -114,11 +114,17 @@ impl Task {
         let failure = self.report.take_failure();
         let unmet = self.evaluate().await?;
         let fault = self.spec.runbook.as_mut().and_then(|runbook| runbook.end(failure));
+        let not_met = format!("not met: {}", unmet.join("; "));
         self.verdict = match fault {
-            Some(fault) => Some(Verdict::Failed(fault)),
+            Some(fault) if unmet.is_empty() => Some(Verdict::Failed(fault)),
+            Some(fault) => Some(Verdict::Failed(format!("{fault}; {not_met}"))),
             None if self.spec.predicates.is_empty() => Some(Verdict::Unverified),
             None if unmet.is_empty() => Some(Verdict::Done),
-            None if self.spec.runbook.is_some() => Some(Verdict::Failed(format!("not met: {}", unmet.join("; ")))),
+            // The cause first: a step that went wrong is why something does not hold, more often than not.
+            None if self.spec.runbook.is_some() => {
+                let cause = self.report.troubles().next().map(|trouble| format!("{trouble}; ")).unwrap_or_default();
+                Some(Verdict::Failed(format!("{cause}{not_met}")))
+            }
             None => None,
         };
         if self.verdict.is_some() {

@@ -305,7 +305,10 @@ impl Task {
             Err(error) => Err(error.clone()),
         };
         let target = format!("{} {}", shown.command, shown.args.join(" "));
-        self.progress.action(row.capability, target.trim(), rendered.as_ref().err());
+        match rendered.as_ref().ok().and_then(super::report::end_of_command) {
+            Some(end) => self.progress.command(row.capability, target.trim(), &end),
+            None => self.progress.action(row.capability, target.trim(), rendered.as_ref().err()),
+        }
         self.report.action(row.capability, &rendered);
     }
 }

@@ -113,6 +113,13 @@ impl Report {
         }
     }
 
+    /// What went wrong, in order: actions that failed, and commands that ran and did not end with status 0.
+    pub fn troubles(&self) -> impl Iterator<Item = String> + '_ {
+        self.steps.iter().flat_map(|step| {
+            step.actions.iter().filter_map(|action| Some(format!("step {}: {}", step.step, trouble(action)?)))
+        })
+    }
+
     /// Counts a call.
     pub fn count(&mut self, capability: &'static str) {
         let family = capability.split_once('.').map_or(capability, |(family, _)| family);
@@ -147,5 +154,62 @@ impl Report {
     /// `isolation` of a result.
     pub fn isolation_json(&self) -> Value {
         json!({"landlock_abi": self.landlock_abi, "degraded": self.degraded})
+    }
+}
+
+/// How an action went wrong, if it did.
+fn trouble(action: &Value) -> Option<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let capability = text(&action["capability"]);
+    if let Some(error) = action["error"].as_object() {
+        let part = |name: &str| error.get(name).map(&text).unwrap_or_default();
+        let rule = Some(part("rule")).filter(|rule| !rule.is_empty()).map(|rule| format!(" ({rule})"));
+        return Some(format!("{capability} failed: {}: {}{}", part("code"), part("message"), rule.unwrap_or_default()));
+    }
+    let output = &action["output"];
+    let end = end_of_command(output)?;
+    let words =
+        std::iter::once(text(&output["command"])).chain(output["args"].as_array().into_iter().flatten().map(text));
+    let line = words.collect::<Vec<_>>().join(" ");
+    Some(format!("{capability} {line}").trim().to_owned() + ": " + &end)
+}
+
+/// How a command ended, of the output of an action that saw its end; none for status 0, and where no end was seen. The
+/// action itself has succeeded: it ran the command.
+pub fn end_of_command(output: &Value) -> Option<String> {
+    let Some(Value::Bool(timed_out)) = output.get("timed_out") else { return None };
+    match (output["status"].as_i64(), output["signal"].as_i64()) {
+        (Some(0), _) => None,
+        (Some(status), _) => Some(format!("status {status}")),
+        (None, _) if *timed_out => Some("its time was up, and it was ended".to_owned()),
+        (None, signal) => Some(format!("signal {} ended it", signal.unwrap_or(0))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_wrong_is_told_with_its_step_and_what_went_well_is_not() {
+        let ran = |status: Value, signal: Value, timed_out: bool| json!({"command": "python3", "args": ["-m", "unittest"], "status": status, "signal": signal, "timed_out": timed_out});
+        let mut report = Report::default();
+        report.begin_step(1);
+        report.action("proc.spawn", &Ok(ran(json!(0), Value::Null, false)));
+        report.action("fs.list_dir", &Ok(json!({"path": "work:"})));
+        report.begin_step(2);
+        report.action("proc.spawn", &Ok(ran(json!(1), Value::Null, false)));
+        report.action("proc.spawn", &Ok(ran(Value::Null, json!(9), true)));
+        report.action("proc.wait", &Ok(ran(Value::Null, json!(6), false)));
+        let rule = CallError { rule: warden_proto::Text::cut("user:x"), ..CallError::new(ErrorCode::Denied, "no") };
+        report.action("fs.read_file", &Err(rule));
+        let line = "python3 -m unittest";
+        let expected = [
+            format!("step 2: proc.spawn {line}: status 1"),
+            format!("step 2: proc.spawn {line}: its time was up, and it was ended"),
+            format!("step 2: proc.wait {line}: signal 6 ended it"),
+            "step 2: fs.read_file failed: denied: no (user:x)".to_owned(),
+        ];
+        assert_eq!(report.troubles().collect::<Vec<_>>(), expected);
     }
 }
