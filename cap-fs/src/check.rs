@@ -98,7 +98,8 @@ fn json_equals(
         serde_json::from_str(value).map_err(|_| OpError::Invalid("the value to compare with is no JSON".to_owned()))?;
     let bytes = whole(spot, opened, JSON_MAX_BYTES, pulse)?;
     let Ok(document) = serde_json::from_slice::<Value>(&bytes) else {
-        return Ok((false, format!("`{}` is not valid JSON", spot.shown)));
+        // T-15: neither yes nor no. A task that spoils the file must not make `not` hold by it.
+        return Err(OpError::Conflict(format!("`{}` is not valid JSON", spot.shown)));
     };
     match document.pointer(pointer) {
         None => Ok((false, format!("the pointer finds nothing in `{}`", spot.shown))),

@@ -8,6 +8,7 @@
 
 pub mod gate;
 pub mod held;
+pub mod installed;
 pub mod log;
 pub mod manifest;
 pub mod place;
@@ -15,6 +16,7 @@ pub mod processes;
 pub mod ran;
 
 pub use held::Held;
+pub use installed::Installed;
 pub use manifest::{Task, probe};
 pub use place::{NOBODY, Place, guest, sample};
 pub use processes::{Family, Process};

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 pub const NOBODY: u32 = 65_534;
 
 /// The folder that holds `warden` and its guests: the one of the running test's profile.
-fn profile() -> PathBuf {
+pub(crate) fn profile() -> PathBuf {
     let own = std::env::current_exe().expect("the test knows where it is");
     let folder = own.ancestors().find(|folder| folder.join("warden").is_file());
     folder.expect("`cargo build --workspace` has built warden beside the tests").to_owned()

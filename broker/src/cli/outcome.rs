@@ -85,6 +85,7 @@ pub fn fault_of(ending: &Ending) -> Fault {
             (Class::Refused, format!("the worker was ended: {why}"))
         }
         Ending::WorkerLost(why) => (Class::Unavailable, format!("the worker was lost: {why}")),
+        Ending::HelperMissing(why) => (Class::Unavailable, why.clone()),
         Ending::AuditLost(why) => {
             (Class::Internal, format!("the audit log could not be written, so nothing went on: {why}"))
         }
@@ -194,6 +195,9 @@ fn task_text(ended: &Ended, outcome: &str, reason: Option<&str>, head: Option<&H
         ended.report.steps.len(),
         ended.report.denials.len()
     ));
+    for trouble in ended.report.troubles().take(50) {
+        text.push_str(&format!("  {}\n", one_line(&trouble, 200)));
+    }
     for denial in ended.report.denials.iter().take(50) {
         let target = one_line(&denial.target, 80);
         text.push_str(&format!("  denied: {} {target} [{}]\n", denial.capability, one_line(&denial.rule, 120)));

@@ -131,6 +131,32 @@ impl Task {
         call: &Q,
         patience: Duration,
     ) -> Result<Result<Q::Answer, CallError>, CallError> {
+        self.ask_noting(role, call, patience, &mut false).await
+    }
+
+    /// The same for a question whose answer decides something (T-15): what a helper says after it was told to stop is what
+    /// the stopping made of it, and answers nothing.
+    pub(crate) async fn ask_undisturbed<Q: Question>(
+        &mut self,
+        role: Role,
+        call: &Q,
+        patience: Duration,
+    ) -> Result<Result<Q::Answer, CallError>, CallError> {
+        let mut stopped = false;
+        let answer = self.ask_noting(role, call, patience, &mut stopped).await;
+        match answer {
+            Ok(Ok(_)) if stopped => Err(CallError::new(ErrorCode::Timeout, "it was stopped before it came to an end")),
+            other => other,
+        }
+    }
+
+    async fn ask_noting<Q: Question>(
+        &mut self,
+        role: Role,
+        call: &Q,
+        patience: Duration,
+        stopped: &mut bool,
+    ) -> Result<Result<Q::Answer, CallError>, CallError> {
         let now = Instant::now();
         let task_deadline = self.ledger.deadline();
         let deadline = (now + patience).min(task_deadline);
@@ -158,6 +184,7 @@ impl Task {
             Some(reply) => reply,
             // Nobody waits for it any more, or its time is up: told so, it has a moment to say how it ended.
             None => {
+                *stopped = true;
                 let grace = Instant::now() + CANCEL_GRACE;
                 let _ = jailed.peer.send(warden_proto::Kind::Cancel, request, &(), &[], grace).await;
                 let late = tokio::time::timeout_at(grace, jailed.peer.reply(request)).await;

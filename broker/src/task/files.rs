@@ -210,12 +210,11 @@ impl Task {
             Ok(target) => FsOrder { call: FsCall::Check { target, check }, growth_max: 0 },
             Err(error) => return Ok(Err(error)),
         };
-        if let Err(error) = self.need(Role::CapFs).await? {
-            return Ok(Err(error));
-        }
+        self.need_for_predicate(Role::CapFs, predicate).await?;
         let act = Act { row: super::monitor::PREDICATE, input: Value::Text(predicate), rule: located.rule() };
         let (ticket, started) = (self.begin(&act)?, Instant::now());
-        let reply: Result<FsHelperReply, CallError> = self.ask(Role::CapFs, &order, super::predicates::DEADLINE).await;
+        let reply: Result<FsHelperReply, CallError> =
+            self.ask_undisturbed(Role::CapFs, &order, super::predicates::DEADLINE).await;
         let answer = match reply.and_then(|reply| reply) {
             Ok(FsReply::Checked { met, detail }) => Ok((met, detail.into_string())),
             Ok(_) => Err(CallError::new(ErrorCode::Internal, "cap-fs answered something else than was asked")),

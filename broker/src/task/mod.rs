@@ -125,6 +125,8 @@ pub enum Ending {
     Cancelled(i32),
     /// The worker died or was refused.
     WorkerLost(String),
+    /// A helper that warden itself needs could not be started.
+    HelperMissing(String),
     /// The log could not be written: nothing goes on.
     AuditLost(String),
 }

@@ -31,9 +31,7 @@ impl Task {
             Ok(decided) => decided,
             Err(error) => return Ok(Err(error)),
         };
-        if let Err(error) = self.need(Role::CapProcFront).await? {
-            return Ok(Err(error));
-        }
+        self.need_for_predicate(Role::CapProcFront, predicate).await?;
         let cwd = match &grant.cwd {
             Some((workspace, path)) => HelperTarget::Workspace {
                 workspace: u16::try_from(*workspace).unwrap_or(u16::MAX),
@@ -63,7 +61,7 @@ impl Task {
 
     async fn ask_predicate(&mut self, call: &ProcHelperCall) -> Result<(bool, String), CallError> {
         let patience = super::predicates::DEADLINE + REPLY_DEADLINE;
-        let reply: Result<ProcHelperReply, CallError> = self.ask(Role::CapProcFront, call, patience).await;
+        let reply: Result<ProcHelperReply, CallError> = self.ask_undisturbed(Role::CapProcFront, call, patience).await;
         let ProcReply::Ran { exit, stdout, stderr, degraded, .. } = reply.and_then(|reply| reply)? else {
             return Err(CallError::new(ErrorCode::Internal, "cap-proc answered something else than was asked"));
         };
@@ -76,8 +74,16 @@ impl Task {
         Ok(match exit.code {
             Some(0) => (true, "it succeeded".to_owned()),
             Some(code) => (false, format!("it ended with status {code}: {last}")),
-            None if exit.timed_out => (false, "it did not end in time".to_owned()),
+            // T-15: it was ended by us, so it answered nothing. The one that a signal of somebody else's ended has failed.
+            None if exit.timed_out => {
+                let message = format!("it did not end within {} ms and was ended", call_timeout(call));
+                return Err(CallError::new(ErrorCode::Timeout, &message));
+            }
             None => (false, format!("signal {} ended it", exit.signal.unwrap_or(0))),
         })
     }
+}
+
+fn call_timeout(call: &ProcHelperCall) -> u64 {
+    if let ProcCall::Run { command, .. } = call { command.timeout_ms } else { 0 }
 }

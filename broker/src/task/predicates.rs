@@ -1,11 +1,12 @@
 //! Success predicates: asked of the helper that holds the thing, by the broker, when the brain says it is done (T-15).
 
-use super::{Stop, Task};
+use super::{Ending, Stop, Task};
 use std::time::Duration;
 use warden_policy::Predicate;
 use warden_proto::Text;
 use warden_proto::msg::error::CallError;
 use warden_proto::msg::fs::FileCheck;
+use warden_proto::msg::life::Role;
 
 /// A predicate's own time.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -37,9 +38,10 @@ impl Task {
         let mut unmet = Vec::new();
         for predicate in self.spec.predicates.clone() {
             self.still_wanted()?;
-            let (met, detail) = self.judge(&predicate).await?;
-            // T-15: what could not be asked is not met, whichever way it was meant.
-            let met = met == Some(true);
+            let (found, detail) = self.judge(&predicate).await?;
+            // T-15: what could not be found out is not met, whichever way it was meant.
+            let met = found == Some(true);
+            let detail = if found.is_none() { format!("could not be evaluated: {detail}") } else { detail };
             let name = predicate.to_string();
             self.progress.predicate(&name, met, &detail);
             if !met {
@@ -59,14 +61,31 @@ impl Task {
             Err(why) => return Ok((None, why)),
         };
         let answer = self.check_file(&predicate.to_string(), path, check).await?;
+        self.found(answer)
+    }
+
+    /// What an answer says, unless a person or the clock has ended the task over it (T-15): an end that was asked for while
+    /// a predicate was evaluated is the task's end, and what the evaluation came to by it is nothing.
+    fn found(&self, answer: Result<(bool, String), CallError>) -> Result<Found, Stop> {
+        self.still_wanted()?;
         Ok(told(answer))
+    }
+
+    /// The helper that a predicate is asked of. Where it cannot be started, nothing is known of what it holds, and the task
+    /// ends as an error: to call it unmet would blame the task for a broken installation.
+    pub(super) async fn need_for_predicate(&mut self, role: Role, predicate: &str) -> Result<(), Stop> {
+        let Err(error) = self.need(role).await? else { return Ok(()) };
+        let row = super::monitor::PREDICATE;
+        self.refuse(row, row.capability, predicate, crate::audit::Value::Text(predicate), &error)?;
+        let why = format!("{predicate} could not be evaluated: {}", error.message);
+        Err(Stop(Ending::HelperMissing(why)))
     }
 
     async fn judge_other(&mut self, predicate: &Predicate) -> Result<Found, Stop> {
         match predicate {
             Predicate::Command { command, args } => {
                 let answer = self.check_command(&predicate.to_string(), command, args).await?;
-                Ok(told(answer))
+                self.found(answer)
             }
             Predicate::All(parts) => {
                 let mut unknown = None;

@@ -4,6 +4,7 @@ mod brains;
 mod limits;
 mod model;
 mod predicates;
+mod stopped;
 
 use serde_json::{Value, json};
 use warden_tests::Place;
