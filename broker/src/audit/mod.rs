@@ -38,6 +38,7 @@ mod record;
 mod row;
 mod segment;
 mod show;
+mod task;
 mod verify;
 mod walk;
 
@@ -54,5 +55,6 @@ pub use process::ProcessRecord;
 pub use record::{BeginRecord, Decision, EndRecord, Head, HexDigest, Outcome, Record, Ticket, Value};
 pub use row::Row;
 pub use show::{Entry, Filter, Follower, Reading, last_entries};
+pub use task::{About, TaskEnd, TaskRecord};
 pub use verify::{Report, verify_directory, verify_path, verify_segment};
 pub use walk::{SegmentReport, SegmentState, UnknownCall};

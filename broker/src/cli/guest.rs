@@ -3,13 +3,15 @@
 //! Runs in the broker once it is locked, for every command that runs a guest.
 
 use super::limits::allowance;
+use super::outcome;
+use crate::audit::{About, AuditError, HexDigest, TaskEnd, TaskRecord};
 use crate::compile;
 use crate::failure::Failure;
 use crate::output::Sinks;
 use crate::progress::Progress;
 use crate::session::Session;
 use crate::task::runbook::Runbook;
-use crate::task::{Ended, Spec, Task};
+use crate::task::{Ended, Ending, Spec, Task};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,6 +20,10 @@ use warden_proto::msg::worker::GuestKind;
 
 /// A guest and what its command wants of it.
 pub struct Guest {
+    /// What it is: `goal`, `runbook` or `program`.
+    pub what: &'static str,
+    /// SHA-256 of the manifest that names it, where there is one.
+    pub manifest: Option<HexDigest>,
     /// How it is run.
     pub kind: GuestKind,
     /// Its module or component.
@@ -34,8 +40,56 @@ pub struct Guest {
     pub keep_output: bool,
 }
 
-/// Runs a guest as a task of its own, and says under which id.
+/// Runs a guest as a task of its own, on the record from before it begins to after it has ended, and says under which id.
 pub async fn run(session: &Session, guest: Guest, progress: Rc<dyn Progress>) -> Result<(Ended, String), Failure> {
+    let id = task_id()?;
+    let name = crate::cache::hex(&id);
+    let policy_hash = HexDigest::parse(session.policy.hash()).unwrap_or(HexDigest::ZERO);
+    let record = TaskRecord { task: &name, policy_hash: &policy_hash };
+    let workspaces = session.policy.workspaces().iter().map(|each| (each.label.clone(), each.access.name()));
+    let about = About {
+        kind: guest.what,
+        manifest: guest.manifest,
+        guest: HexDigest::of(&guest.module),
+        workspaces: workspaces.collect(),
+    };
+    record.begins(&mut session.around.audit.borrow_mut(), &about)?;
+    let is_program = matches!(guest.kind, GuestKind::Program { .. });
+    let played = play(session, guest, progress, id).await;
+    let recorded = put_end(session, &record, is_program, &played);
+    let mut ended = played?;
+    if let Err(lost) = recorded {
+        // What ended without its record did not end well, whatever it did (T-09).
+        ended.ending = Ending::AuditLost(lost.to_string());
+    }
+    Ok((ended, name))
+}
+
+/// Puts the end of a task on the record.
+fn put_end(
+    session: &Session,
+    record: &TaskRecord<'_>,
+    is_program: bool,
+    played: &Result<Ended, Failure>,
+) -> Result<(), AuditError> {
+    let mut log = session.around.audit.borrow_mut();
+    match played {
+        Err(failure) => {
+            record.ends(&mut log, TaskEnd::Failed { code: failure.class.code(), message: &failure.message })
+        }
+        Ok(ended) if is_program => match outcome::program_end(&ended.ending) {
+            Ok(code) => record.ends(&mut log, TaskEnd::Exited { code }),
+            Err((class, why)) => record.ends(&mut log, TaskEnd::Failed { code: class.code(), message: &why }),
+        },
+        Ok(ended) => {
+            let (outcome, status, reason) = outcome::task_outcome(ended);
+            let reason = reason.as_deref().unwrap_or_default();
+            record.ends(&mut log, TaskEnd::Outcome { outcome, status, reason })
+        }
+    }
+}
+
+async fn play(session: &Session, guest: Guest, progress: Rc<dyn Progress>, id: [u8; 16]) -> Result<Ended, Failure> {
     let policy = session.policy.clone();
     let limit = |key| policy.limits().get(key);
     let fuel = limit(LimitKey::Fuel);
@@ -61,14 +115,13 @@ pub async fn run(session: &Session, guest: Guest, progress: Rc<dyn Progress>) ->
         recording: guest.recording,
         policy: policy.clone(),
     };
-    let id = task_id()?;
     let task = Task::start(spec, session.around.clone(), sinks, progress, id).await?;
     let mut ended = task.run().await;
     ended.sinks.finish().await;
     for what in &session.degraded {
         ended.report.degrade(what);
     }
-    Ok((ended, crate::cache::hex(&id)))
+    Ok(ended)
 }
 
 /// A task's id: 128 random bits.

@@ -64,6 +64,8 @@ pub fn run(args: RunArgs, json: bool) -> Result<Answer, Failure> {
     let request = Request { policy, user: args.user, deciding: layers.files, programs, quiet: json };
     let started = Instant::now();
     let guest = Guest {
+        what: "program",
+        manifest: None,
         kind,
         module,
         wall: RUN_WALL,

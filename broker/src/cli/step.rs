@@ -81,6 +81,7 @@ pub fn run(args: StepArgs, json: bool) -> Result<Answer, Failure> {
         predicates: Vec::new(),
         runbook: None,
         user: args.user,
+        manifest: None,
     };
     run_loop(task, json)
 }

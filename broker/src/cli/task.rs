@@ -3,6 +3,7 @@
 use super::guest::{self, Guest};
 use super::layers::{self, UserLayer};
 use super::{Answer, outcome};
+use crate::audit::HexDigest;
 use crate::deciding::Deciding;
 use crate::failure::{Class, Failure};
 use crate::places::program_folders;
@@ -59,6 +60,8 @@ pub struct LoopTask {
     pub runbook: Option<Runbook>,
     /// `--user`.
     pub user: Option<String>,
+    /// SHA-256 of its manifest, if it has one.
+    pub manifest: Option<HexDigest>,
 }
 
 /// Runs the command.
@@ -66,7 +69,9 @@ pub fn run(args: TaskRunArgs, json: bool) -> Result<Answer, Failure> {
     let path = args.file.or(args.manifest).ok_or_else(|| Failure::usage("name a manifest"))?;
     let file = Deciding::open("manifest", &path, nix::unistd::getuid().as_raw())?;
     let name = path.display().to_string();
-    let manifest = Manifest::parse(&file.text()?, Format::of_file_name(&name), &name, file.folder())
+    let text = file.text()?;
+    let manifest_sha256 = HexDigest::of(text.as_bytes());
+    let manifest = Manifest::parse(&text, Format::of_file_name(&name), &name, file.folder())
         .map_err(|e| Failure::usage(e.to_string()))?;
     let Manifest { kind, policy, mut request, success } = manifest;
     layers::resolve(&mut request, Layer::Task)?;
@@ -89,10 +94,17 @@ pub fn run(args: TaskRunArgs, json: bool) -> Result<Answer, Failure> {
         }
     };
     let guest = planner(task, "{}".to_owned(), 1)?;
-    run_loop(
-        LoopTask { policy: layers.policy, deciding, guest, brain, predicates: success, runbook, user: args.user },
-        json,
-    )
+    let task = LoopTask {
+        policy: layers.policy,
+        deciding,
+        guest,
+        brain,
+        predicates: success,
+        runbook,
+        user: args.user,
+        manifest: Some(manifest_sha256),
+    };
+    run_loop(task, json)
 }
 
 /// The setup of a planner.
@@ -172,6 +184,8 @@ pub fn run_loop(task: LoopTask, json: bool) -> Result<Answer, Failure> {
     let recording_fd = recording.as_ref().map(Deciding::duplicate).transpose()?;
     deciding.extend(recording);
     let guest = Guest {
+        what: if task.runbook.is_some() { "runbook" } else { "goal" },
+        manifest: task.manifest,
         kind: task.guest,
         module: task.brain,
         wall: TASK_WALL,
