@@ -78,6 +78,11 @@ impl Peer {
         Ok(Self { socket, inbox: Inbox::default(), next_request: 1, next_blob: 1, taken_in_a_row: 0 })
     }
 
+    /// Lets this peer have so many bytes of payloads under way.
+    pub fn hold(&mut self, max_bytes: usize) {
+        self.inbox.hold(max_bytes);
+    }
+
     /// The next frame that is not part of a payload.
     pub async fn next(&mut self) -> Result<Frame, PeerError> {
         loop {

@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use warden_policy::{Access, ArgvShape, LimitKey, RuleKind};
+use warden_proto::limits::OUTPUT_MAX_BYTES;
 use warden_proto::link_a::Inherit;
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::{self, FsSetup, PathRuleSetup, WorkspaceSetup};
@@ -234,8 +235,16 @@ impl Task {
         let child = runtime.exec(Role::CapProcRunner, runner_end, inherit).await.map_err(|e| unavailable(e.into()))?;
         let companion = Companion { child, descriptors };
         let birth = Birth { role: Role::CapProcFront, descriptors: &[], inherit: vec![hold(&runtime, front_end)?] };
-        let jailed = Jailed::start(&runtime, birth, &setup).await.map_err(unavailable)?;
+        let mut jailed = Jailed::start(&runtime, birth, &setup).await.map_err(unavailable)?;
+        // Both outputs of one command, each as long as it may be (T-06).
+        jailed.peer.hold(usize::try_from(self.output_max_bytes()).unwrap_or(OUTPUT_MAX_BYTES).saturating_mul(2));
         Ok(Helper { jailed, companion: Some(companion) })
+    }
+
+    /// Most of each output of a command that runs to its end.
+    pub(crate) fn output_max_bytes(&self) -> u32 {
+        let max = u64::try_from(OUTPUT_MAX_BYTES).unwrap_or(u64::MAX);
+        u32::try_from(self.spec.output_max_bytes.min(max)).unwrap_or(u32::MAX)
     }
 
     fn bounds(&self) -> ProcBounds {

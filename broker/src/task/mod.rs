@@ -16,6 +16,7 @@ mod helpers;
 mod loops;
 mod model;
 pub mod monitor;
+mod outputs;
 mod policies;
 mod predicate_command;
 pub mod predicates;

@@ -15,9 +15,6 @@ use warden_proto::msg::fs::{GuestTarget, HelperTarget};
 use warden_proto::msg::proc::{GuestCommand, HelperCommand, ProcCall, ProcGuestCall, ProcHelperCall};
 use warden_proto::{List, Text};
 
-/// Most of each output in one reply: both must fit what a peer may send in parts.
-const OUTPUT_REPLY_MAX_BYTES: u32 = 480 * 1024;
-
 /// A call that may be made.
 pub(super) struct Prepared {
     pub(super) call: ProcHelperCall,
@@ -44,11 +41,10 @@ impl Task {
     /// The call in cap-proc's terms, decided and reserved.
     pub(super) fn prepare(&mut self, row: Row, call: ProcGuestCall) -> Result<Prepared, CallError> {
         match call {
-            ProcCall::Run { command, output_max_bytes, .. } => {
+            ProcCall::Run { command, .. } => {
                 let start = self.startable(SpawnKind::Spawn, command)?;
                 let patience = Duration::from_millis(start.command.timeout_ms).saturating_add(REPLY_DEADLINE);
-                let most = u32::try_from(self.spec.output_max_bytes).unwrap_or(u32::MAX).min(OUTPUT_REPLY_MAX_BYTES);
-                let output_max_bytes = output_max_bytes.min(most);
+                let output_max_bytes = self.output_max_bytes();
                 let call = ProcCall::Run { command: start.command.clone(), stdin: empty_body(), output_max_bytes };
                 let Startable { command: _, rule, degraded, reserved, places } = start;
                 Ok(Prepared { call, rule, degraded, reserved: Some(reserved), places, process: None, patience })

@@ -23,6 +23,9 @@ use warden_proto::msg::proc::{
 use warden_proto::msg::worker::{Origin, WorkerReply};
 use warden_proto::render::{self, Subject};
 
+/// Most of each output in one reply to a worker: both must fit what it may be sent in parts.
+const OUTPUT_REPLY_MAX_BYTES: u32 = 480 * 1024;
+
 /// What a guest asked for, as records and results show it.
 struct Shown {
     command: String,
@@ -79,13 +82,19 @@ impl Task {
             }
             other => (other, None),
         };
+        let wanted = if let ProcCall::Run { output_max_bytes, .. } = &call { *output_max_bytes } else { 0 };
         let shown = self.shown(&call, alias, stdin.clone().unwrap_or_default());
         let result = self.command_act(row, &shown, call, stdin).await?;
         if origin == Origin::Action {
             self.note_command_action(row, &shown, &result);
         }
         match result {
-            Ok(Done { reply: ProcReply::Ran { exit, truncated, degraded, .. }, stdout, stderr }) => {
+            Ok(Done { reply: ProcReply::Ran { exit, mut truncated, degraded, .. }, mut stdout, mut stderr }) => {
+                // The result has it all; what the worker is told is for its planner, who wants no more than it asked for.
+                let most = usize::try_from(wanted.min(OUTPUT_REPLY_MAX_BYTES)).unwrap_or(usize::MAX);
+                truncated |= stdout.len() > most || stderr.len() > most;
+                stdout.truncate(most);
+                stderr.truncate(most);
                 // Both must fit one frame: what the first takes of it the second has not.
                 let beside = stderr.len().min(INLINE_MAX_BYTES);
                 let stdout = self.place_for_worker(stdout, beside).await?;

@@ -1,13 +1,11 @@
 //! What the result says of a task: the broker's own record of steps, denials and usage, never a worker's claims (T-14).
 
+use super::outputs::Room;
 use serde_json::{Value, json};
 use warden_proto::msg::error::{CallError, ErrorCode};
 
-/// Longest output of one action in a result, bytes of JSON; longer ones are cut to a note.
-const ACTION_OUTPUT_MAX_BYTES: usize = 64 * 1024;
-/// Actions kept in full, and bytes of their outputs together: a hostile worker fills no memory (T-06).
+/// Actions kept, their outputs in the bounds of [`Room`]: a hostile worker fills no memory (T-06).
 const ACTIONS_MAX: usize = 10_000;
-const ACTIONS_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Denials kept; more are counted.
 const DENIALS_MAX: usize = 1000;
 /// Steps kept in full.
@@ -55,7 +53,7 @@ pub struct Report {
     /// How the first action that failed in this step did.
     failure: Option<String>,
     actions: usize,
-    action_bytes: usize,
+    room: Room,
 }
 
 impl Report {
@@ -95,19 +93,15 @@ impl Report {
             let rule = if error.rule.is_empty() { String::new() } else { format!(" ({})", error.rule) };
             self.failure = Some(format!("{capability} failed: {}: {}{rule}", error.code.name(), error.message));
         }
-        if self.actions >= ACTIONS_MAX || self.action_bytes >= ACTIONS_MAX_BYTES {
+        if self.actions >= ACTIONS_MAX {
             self.actions_left_out = self.actions_left_out.saturating_add(1);
             return;
         }
         let mut rendered = warden_proto::render::action(capability, result);
-        let size = rendered.get("output").map_or(0, |o| o.to_string().len());
-        if size > ACTION_OUTPUT_MAX_BYTES
-            && let Some(output) = rendered.get_mut("output")
-        {
-            *output = json!({"cut": true, "bytes": size});
+        if let Some(output) = rendered.get_mut("output") {
+            self.room.fit(output);
         }
         self.actions = self.actions.saturating_add(1);
-        self.action_bytes = self.action_bytes.saturating_add(size.min(ACTION_OUTPUT_MAX_BYTES));
         if let Some(step) = self.steps.last_mut() {
             step.actions.push(rendered);
         }

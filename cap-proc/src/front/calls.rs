@@ -9,7 +9,7 @@ use crate::lane::LaneError;
 use crate::orders::{Launch, Order};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-use warden_proto::limits::{BLOB_MAX_BYTES, INLINE_MAX_BYTES, REPLY_DEADLINE};
+use warden_proto::limits::{BLOB_MAX_BYTES, INLINE_MAX_BYTES, OUTPUT_MAX_BYTES, REPLY_DEADLINE};
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::proc::{HelperCommand, ProcCall, ProcHelperCall, ProcReply, ProcessSignal, StdioMode};
 
@@ -42,7 +42,7 @@ impl Desk {
         let answer = match call {
             ProcCall::Run { command, stdin, output_max_bytes } => {
                 let stdin = self.calls.take(stdin)?;
-                let output_max = usize::try_from(output_max_bytes).unwrap_or(usize::MAX).min(BLOB_MAX_BYTES);
+                let output_max = usize::try_from(output_max_bytes).unwrap_or(usize::MAX).min(OUTPUT_MAX_BYTES);
                 self.draft_run(request, &command, stdin, output_max).and_then(|draft| self.launch(draft))
             }
             ProcCall::Start { command, stdin, stdout, stderr } => {

@@ -41,8 +41,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Makes bodies of the payloads of one reply, queueing ahead what has no room in its frame. Together they are at most
-    /// [`BLOB_MAX_BYTES`], the broker's whole credit.
+    /// Makes bodies of the payloads of one reply, queueing ahead what has no room in its frame. Each is at most what
+    /// the broker has asked for, and it has said that it holds as much.
     pub fn bodies(&mut self, payloads: [Vec<u8>; 2]) -> Result<[Body; 2], CodecError> {
         let mut inline_left = INLINE_MAX_BYTES.saturating_sub(REPLY_SPARE_BYTES);
         let [first, second] = payloads;

@@ -158,11 +158,6 @@ impl Output {
         self.held.clear();
         bytes
     }
-
-    /// How many bytes are held.
-    pub fn len(&self) -> usize {
-        self.held.len()
-    }
 }
 
 #[cfg(test)]

@@ -239,8 +239,7 @@ impl Process {
             if !stdout.at_end() || !stderr.at_end() {
                 return false;
             }
-            let (first, second) = shares(stdout.len(), stderr.len(), output_max);
-            let outputs = [stdout.take_all(first), stderr.take_all(second)];
+            let outputs = [stdout.take_all(output_max), stderr.take_all(output_max)];
             let truncated = stdout.truncated() || stderr.truncated();
             answers.push((request, Answer::Ran { exit, outputs, truncated }));
             return true;
@@ -252,30 +251,5 @@ impl Process {
         let closed = || Answer::Reply(Err(CallError::new(ErrorCode::Conflict, "the process was closed")));
         answers.extend(self.reads.drain(..).map(|(request, _, _)| (request, closed())));
         true
-    }
-}
-
-/// How much of each output a reply takes: `max` at most, and together no more than the broker holds for one peer. Where
-/// both are long each gets a half, and what one leaves the other may have.
-fn shares(first: usize, second: usize, max: usize) -> (usize, usize) {
-    let credit = warden_proto::limits::BLOB_MAX_BYTES;
-    let half = credit / 2;
-    let (first, second) = (first.min(max), second.min(max));
-    let first_share = first.min(credit.saturating_sub(second.min(half)));
-    (first_share, second.min(credit.saturating_sub(first_share)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::shares;
-    use warden_proto::limits::BLOB_MAX_BYTES as ALL;
-
-    #[test]
-    fn two_long_outputs_share_the_brokers_credit() {
-        assert_eq!(shares(10, 20, 100), (10, 20));
-        assert_eq!(shares(10, 200, 100), (10, 100));
-        assert_eq!(shares(ALL, ALL, ALL), (ALL / 2, ALL / 2));
-        assert_eq!(shares(ALL, 10, ALL), (ALL - 10, 10));
-        assert_eq!(shares(10, ALL, ALL), (10, ALL - 10));
     }
 }

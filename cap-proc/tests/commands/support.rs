@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use warden_proto::blob::{self, Body, Inbox};
+use warden_proto::limits::OUTPUT_MAX_BYTES;
 use warden_proto::msg::error::CallError;
 use warden_proto::msg::fs::HelperTarget;
 use warden_proto::msg::life::{Hello, Locked, Role, Setup};
@@ -185,7 +186,8 @@ impl Helper {
         let locked = locked.decode().unwrap();
         let (front_pid, runner_pid) = (real_pid(&front, options.as_nobody), real_pid(&runner, options.as_nobody));
         drop(document);
-        let (inbox, replies) = (Inbox::default(), Vec::new());
+        let (mut inbox, replies) = (Inbox::default(), Vec::new());
+        inbox.hold(2 * OUTPUT_MAX_BYTES);
         Self { front, runner, front_pid, runner_pid, link, locked, root, inbox, requests: 0, replies }
     }
 

@@ -14,7 +14,7 @@ use warden_proto::msg::proc::{ProcCall, ProcReply, StdioMode};
 use warden_proto::msg::worker::Origin;
 use warden_proto::render::{self, Subject};
 
-/// Bytes kept of each output of `proc.spawn`: two of them fit a reply.
+/// Bytes of each output of `proc.spawn` that the planner's observation is made of; the result has what the policy allows.
 const SPAWN_OUTPUT_BYTES: u32 = 256 * 1024;
 /// What a call holds beside its payload: a command line at its longest is refused by the frame, not cut.
 const CALL_SPARE_BYTES: usize = 48 * 1024;

@@ -1,6 +1,7 @@
 //! Payloads longer than a frame: sent in parts before the message that names them.
 //!
-//! A receiver holds at most [`BLOB_MAX_BYTES`] for one peer, in at most [`BLOBS_MAX`] pieces; more is a protocol error.
+//! A receiver holds at most [`BLOB_MAX_BYTES`] for one peer (or what it has said with [`Inbox::hold`]), in at most
+//! [`BLOBS_MAX`] pieces; more is a protocol error.
 //! That bound is the sender's whole credit: it is given back when the message that names the blob is taken.
 
 use crate::bounded::{Bytes, TooLong};
@@ -43,7 +44,7 @@ pub enum Body {
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
     /// More bytes or blobs at once than a peer may send.
-    #[error("the peer sent more than {BLOB_MAX_BYTES} bytes or {BLOBS_MAX} payloads in parts")]
+    #[error("the peer sent more in parts than it may have under way, or more than {BLOBS_MAX} payloads")]
     TooMuch,
     /// A message names a blob that was not sent, or of another length.
     #[error("a message names payload {0}, which did not come or has another length")]
@@ -51,17 +52,29 @@ pub enum BlobError {
 }
 
 /// What one peer has sent in parts and not named yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inbox {
     blobs: Vec<(u32, Vec<u8>)>,
     held: usize,
+    max_bytes: usize,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { blobs: Vec::new(), held: 0, max_bytes: BLOB_MAX_BYTES }
+    }
 }
 
 impl Inbox {
+    /// Holds so many bytes from now on, for a peer whose answers may be as long (a command's output).
+    pub fn hold(&mut self, max_bytes: usize) {
+        self.max_bytes = max_bytes.max(BLOB_MAX_BYTES);
+    }
+
     /// Takes one part.
     pub fn put(&mut self, part: Part) -> Result<(), BlobError> {
         let held = self.held.saturating_add(part.bytes.len());
-        if held > BLOB_MAX_BYTES {
+        if held > self.max_bytes {
             return Err(BlobError::TooMuch);
         }
         if let Some((_, bytes)) = self.blobs.iter_mut().find(|(id, _)| *id == part.blob) {

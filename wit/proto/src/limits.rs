@@ -12,6 +12,9 @@ pub const BODY_MAX_BYTES: usize = FRAME_MAX_BYTES - FRAME_HEADER_BYTES;
 pub const INLINE_MAX_BYTES: usize = 60 * 1024;
 /// Longest payload that goes in parts; also the most a receiver holds for one peer at a time.
 pub const BLOB_MAX_BYTES: usize = 1024 * 1024;
+/// Most of each output of a command that runs to its end, whatever `limits.output` says. The front and the broker hold both
+/// for one command at a time (T-06).
+pub const OUTPUT_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Longest setup document, carried in a sealed memfd that the broker made.
 pub const SETUP_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Most descriptors that any message kind states.
