@@ -9,7 +9,7 @@ use warden_policy::{Effective, LimitKey, Limits, units};
 /// `--fuel`, `--memory`, `--timeout`: they can only narrow what the policy says.
 #[derive(Debug, Args, Clone)]
 pub struct LimitArgs {
-    /// Stop the guest after N units of work (not metered without it)
+    /// Stop the guest after about N WebAssembly instructions (not counted without it)
     #[arg(long, value_name = "N")]
     pub fuel: Option<u64>,
     /// Most linear memory of the guest, such as 64MiB

@@ -52,7 +52,7 @@ struct CheckArgs {
     /// The policy; your own where none is named
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The policy, by the name it has elsewhere
+    /// The same as FILE, by the flag that other commands have for it
     #[arg(long, value_name = "P", conflicts_with = "file")]
     config: Option<PathBuf>,
 }

@@ -13,7 +13,7 @@ use warden_policy::{Access, Brain, Layer, Llm, Policy, Scope, Workspace, allowed
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without --config the workspace is --workspace or the current directory, read-write, and the commands are those of \
---allow-proc; the model comes from `[llm]` of your policy, or from --replay.\n\nRules of files cannot be kept on commands yet, so a command \
+--allow-proc; the model comes from `[llm]` of your policy, or from --replay.\n\nWarden cannot keep the rules of files on a command yet, so one \
 is refused where the task may write, unless you add --unchecked. Then it has the whole workspace: deny rules, `max_file` and `fs_written` do \
 not bind it, it can write .git/hooks and .git/config, which run later outside of any jail, and the result says `degraded`.\n\nExamples:\n  \
 warden step --task 'Summarise the notes' --workspace ./notes --replay run.jsonl\n  \
@@ -23,10 +23,10 @@ pub struct StepArgs {
     /// What is to be done, in words
     #[arg(long, value_name = "T")]
     task: String,
-    /// The first observation, JSON
+    /// What the brain is told before its first plan, as JSON: it reads it as the data of its first observation
     #[arg(long, visible_alias = "obs", value_name = "J", default_value = "{}")]
     observation: String,
-    /// A policy (or a configuration of the earlier format)
+    /// A policy; also a `hostd.toml`, the configuration of warden's predecessor, which has no `version`
     #[arg(long, value_name = "P")]
     config: Option<PathBuf>,
     /// A brain of the world osagent:agent/control, instead of the built-in one

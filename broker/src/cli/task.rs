@@ -33,7 +33,7 @@ pub struct TaskRunArgs {
     /// The manifest
     #[arg(value_name = "MANIFEST", required_unless_present = "manifest")]
     file: Option<PathBuf>,
-    /// The manifest, by the name that other tools use
+    /// The same as MANIFEST, for scripts that name it by a flag
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     manifest: Option<PathBuf>,
     /// Answer model calls from a recording

@@ -54,8 +54,8 @@ const LIMITS: [Limit; 6] = [
     // T-01
     limit!(
         "commands: rules of files",
-        "no supervisor checks a command's paths yet: deny, deny_write, max_file and fs_written of a workspace do not bind it",
-        "such a command is refused, unless the policy says `unchecked = true`; then its results say degraded",
+        "this version cannot keep a command to rules of files: deny, deny_write, max_file and fs_written of a workspace do not bind it",
+        "a command is denied where there are such rules, unless the policy says `unchecked = true`; its result then lists them under degraded",
         ["deny rules", "unchecked = true", "max_file", "fs_written", "degraded"]
     ),
     // T-06

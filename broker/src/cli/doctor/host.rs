@@ -99,15 +99,19 @@ fn notify(found: &Findings) -> Check {
 }
 
 fn yama(readable: bool, scope: Option<String>) -> Check {
-    let setting = scope.map_or_else(|| "no Yama".to_owned(), |scope| format!("Yama ptrace_scope {scope}"));
+    let setting =
+        scope.map_or_else(|| "the kernel has no Yama".to_owned(), |scope| format!("Yama ptrace_scope {scope}"));
     if readable {
-        return Check::ok("call arguments", format!("a parent read its child's memory; {setting}"));
+        let detail =
+            format!("a command's keeper can read the paths in its calls: a parent read its child's memory; {setting}");
+        return Check::ok("call arguments", detail);
     }
     Check::degraded(
         "call arguments",
-        format!("a parent could not read its child's memory; {setting}"),
-        "changes of mode and times by path fail in commands, since their keeper cannot read the path; \
-         `sysctl kernel.yama.ptrace_scope=1` is enough",
+        format!(
+            "a command's keeper cannot read the paths in its calls: a parent was refused its child's memory; {setting}"
+        ),
+        "changes of mode and times by path fail in commands; `sysctl kernel.yama.ptrace_scope=1` is enough",
     )
 }
 
