@@ -73,6 +73,9 @@ fn documents_point_at_files_that_exist() {
         "docs/architecture.md",
         "docs/threat-model.md",
         "docs/promises.md",
+        "docs/policy.md",
+        "docs/tasks.md",
+        "docs/install.md",
     ] {
         let text = std::fs::read_to_string(tree().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         for path in paths(&text) {
