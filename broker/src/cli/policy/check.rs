@@ -110,8 +110,8 @@ fn doubts(policy: &Effective, warnings: &mut Vec<String>) {
     unused(policy, warnings);
 }
 
-/// T-01: `secret/**` denies all that lies in `secret`, and not the folder itself: it can still be looked at and made, and an
-/// empty one removed. Who means both must say so.
+/// T-01: `secret/**` denies all that lies in `secret`, and not the folder itself: it can still be looked at and made. Who means
+/// both must say so.
 fn open_folders(policy: &Effective, index: usize, warnings: &mut Vec<String>) {
     let rules = policy.workspace_rules(index);
     let deny = || rules.iter().filter(|rule| rule.kind == RuleKind::Deny);
