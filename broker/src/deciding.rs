@@ -61,6 +61,14 @@ pub enum DecidingError {
         /// The workspace.
         label: String,
     },
+    /// The same of one that another file names, and where it does.
+    #[error("{place}: {source}")]
+    Named {
+        /// File, line, column and rule.
+        place: String,
+        /// What is wrong with it.
+        source: Box<DecidingError>,
+    },
 }
 
 /// A file that decides, opened and checked.
@@ -72,6 +80,8 @@ pub struct Deciding {
     pub path: PathBuf,
     /// Where it really is.
     pub real: PathBuf,
+    /// Where another file names it, for messages.
+    named: Option<String>,
     file: OwnedFd,
     /// The file and every directory that was passed on the way to it.
     passed: Vec<FileIdentity>,
@@ -91,16 +101,24 @@ impl Deciding {
     fn open_owned(what: &'static str, path: &Path, owners: &[u32]) -> Result<Self, DecidingError> {
         let path = path.to_owned();
         match trusted::open_file(&path, owners) {
-            Ok(Trusted { file, real, passed }) => Ok(Self { what, path, real, file, passed }),
+            Ok(Trusted { file, real, passed }) => Ok(Self { what, path, real, named: None, file, passed }),
             Err(TrustError::Untrusted { blame, why }) => Err(DecidingError::Untrusted { what, path, blame, why }),
             Err(TrustError::System(Errno::ENOENT | Errno::ENOTDIR)) => Err(DecidingError::Missing { what, path }),
             Err(TrustError::System(source)) => Err(DecidingError::Unreadable { what, path, source }),
         }
     }
 
+    /// The same, and `place` is where another file names it (file, line, column and rule).
+    pub fn named(self, place: String) -> Self {
+        Self { named: Some(place), ..self }
+    }
+
     /// Refuses it if it lies in one of `workspaces` (label, device and inode), all of which the task can write.
     pub fn outside(&self, workspaces: &[(String, FileIdentity)]) -> Result<(), DecidingError> {
-        outside(self.what, &self.path, &self.passed, workspaces)
+        outside(self.what, &self.path, &self.passed, workspaces).map_err(|source| match &self.named {
+            Some(place) => DecidingError::Named { place: place.clone(), source: Box::new(source) },
+            None => source,
+        })
     }
 
     /// Its bytes.

@@ -91,3 +91,33 @@ fn a_secret_that_is_named_is_unavailable_and_its_name_goes_nowhere() {
     assert_eq!(place.read("work/f"), "plain");
     log::verify_complete(&place);
 }
+
+/// T-08, T-10: the file of a secret decides like any other: it is there, nobody else can change it, no task can write it.
+#[test]
+fn the_file_of_a_secret_is_opened_and_checked_before_anything_starts() {
+    let place = Place::of_user();
+    let with = |file: &str| {
+        place.work_policy(&format!("[[secret]]\nname = \"demo.key\"\nfile = \"{file}\"\n"));
+        Task::runbook(&[("fs.list_dir", json!({}))]).run(&place)
+    };
+    let refused = |file: &str, why: &str| {
+        let object = with(file).fails("invalid-argument", 2);
+        let words = object["error"].as_str().unwrap();
+        assert!(words.contains("warden.toml:10:8: secret.demo.key") && words.contains(why), "{file}: {words}");
+    };
+    refused("gone", "does not exist");
+    place.put("work/key", "OF-THE-TASK");
+    refused("work/key", "workspace `work`");
+    let key = place.folder_of_task("keys", 0o700).join("key");
+    place.put("keys/key", "TOPSECRET");
+    let mode = |bits| std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(bits)).unwrap();
+    mode(0o666);
+    refused("keys/key", "is refused");
+    assert!(log::records(&place).is_empty(), "nothing was started");
+    // The control: as it should be, and nothing of it is anywhere.
+    mode(0o600);
+    let ran = with("keys/key");
+    ran.outcome("unverified");
+    let all = format!("{}{}{:?}", ran.out, ran.err, log::records(&place));
+    assert!(!all.contains("TOPSECRET"), "{all}");
+}

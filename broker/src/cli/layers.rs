@@ -127,10 +127,10 @@ pub fn open_secrets(policy: &Effective) -> Result<Vec<Deciding>, Failure> {
     let mut opened = Vec::new();
     for secret in policy.secrets() {
         let SecretSource::File(path) = &secret.source else { continue };
-        let file = Deciding::open("the secret's file", path, caller()).map_err(|e| {
-            Failure::usage(format!("{}: secret.{}: {e}", policy.place_of_secret(&secret.name), secret.name))
-        })?;
-        opened.push(file);
+        let place = format!("{}: secret.{}", policy.place_of_secret(&secret.name), secret.name);
+        let file =
+            Deciding::open("the secret's file", path, caller()).map_err(|e| Failure::usage(format!("{place}: {e}")))?;
+        opened.push(file.named(place));
     }
     Ok(opened)
 }
@@ -138,8 +138,10 @@ pub fn open_secrets(policy: &Effective) -> Result<Vec<Deciding>, Failure> {
 /// Opens the recording that stands for a model, if one does.
 pub fn open_recording(policy: &Effective) -> Result<Option<Deciding>, Failure> {
     let Some(Llm::Replay { file }) = policy.llm() else { return Ok(None) };
+    let place = format!("{}: llm.file", policy.place_of_recording());
     let opened = Deciding::open("the recording", file, caller());
-    opened.map(Some).map_err(|e| Failure::usage(format!("{}: llm.file: {e}", policy.place_of_recording())))
+    let opened = opened.map_err(|e| Failure::usage(format!("{place}: {e}")))?;
+    Ok(Some(opened.named(place)))
 }
 
 /// Opens and checks the program of every command.
@@ -149,9 +151,8 @@ pub fn open_programs(policy: &Effective) -> Result<Vec<Deciding>, Failure> {
 
 /// Opens the program of one command and compares it with its pin.
 pub fn open_program(policy: &Effective, command: &EffectiveCommand) -> Result<Deciding, Failure> {
-    let wrong = |why: &dyn std::fmt::Display| {
-        Failure::usage(format!("{}: {}: {why}", policy.place_of(&command.rule), command.rule))
-    };
+    let place = format!("{}: {}", policy.place_of(&command.rule), command.rule);
+    let wrong = |why: &dyn std::fmt::Display| Failure::usage(format!("{place}: {why}"));
     let file = Deciding::open("the program", &command.path, caller()).map_err(|e| wrong(&e))?;
     if let Some(pin) = &command.sha256 {
         let found = crate::cache::hex(&Sha256::digest(file.bytes()?));
@@ -160,5 +161,5 @@ pub fn open_program(policy: &Effective, command: &EffectiveCommand) -> Result<De
             return Err(wrong(&format!("{shown} has SHA-256 {found}, and the policy pins {pin}")));
         }
     }
-    Ok(file)
+    Ok(file.named(place))
 }
