@@ -27,9 +27,9 @@ enum AuditCommand {
     /// Say whether the log is the one that was written, and name the first bad record if not
     #[command(
         after_help = "Examples:\n  warden audit verify\n  warden audit verify /var/log/wasi-warden --head 3f0c…\n\n\
-Exit status: 0 intact, 1 not. Who may write the log can rewrite all of it so that it verifies; --head finds that.\n\
-Keep the head of a result (its last line; `audit.head` with --json) where they cannot write. Root verifies the folders\n\
-of all users it has run tasks as."
+Exit status: 0 intact, 1 not. Who may write the log can rewrite all of it so that it verifies.\n\
+--head finds that: keep the head of a result (its last line; `audit.head` with --json) where they\n\
+cannot write. Root verifies the folders of all users it has run tasks as."
     )]
     Verify(VerifyArgs),
     /// Print records in the order of time
