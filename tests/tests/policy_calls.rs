@@ -1,7 +1,7 @@
 //! `policy.*` as actions and as imports; `browser.*` and `input.*`, which exist by name and answer that they are not there.
 
 use serde_json::{Value, json};
-use warden_tests::manifest::{denied, error, failed, ok, succeeded};
+use warden_tests::manifest::{self, denied, error, failed, ok, succeeded};
 use warden_tests::{Place, Task, log, probe};
 
 const COMMAND: &str =
@@ -131,6 +131,51 @@ fn events_of_a_guest_are_recorded_escaped_and_bounded() {
     let actions =
         Task::runbook(&[("policy.log_event", json!({"event_type": "t", "payload": {"a": 1}}))]).actions(&place);
     succeeded(&actions[0]);
+}
+
+/// T-10: where the policy wants a person asked, nobody answers in the person's place; each act by its own rule.
+#[test]
+fn every_act_on_the_policy_is_denied_by_its_rule() {
+    let acts = [
+        ("policy.describe", json!({})),
+        ("policy.claim_budget", json!({"kind": "steps", "units": 1})),
+        ("policy.request_capability", json!({"capability": "fs.write_file", "justification": "x"})),
+        ("policy.log_event", json!({"event_type": "t", "payload": {}})),
+    ];
+    for (at, (capability, _)) in acts.iter().enumerate() {
+        let place = Place::new();
+        place.work_policy(&format!("[approval]\nask = [\"{capability}\"]\nvia = \"deny\"\n"));
+        let object = Task::runbook(&acts).run(&place).object();
+        for (number, action) in manifest::actions(&object).iter().enumerate() {
+            if number == at {
+                denied(action, "user:approval.ask[0]");
+            } else {
+                succeeded(action);
+            }
+        }
+        assert_eq!(object["denials"].as_array().map(Vec::len), Some(1), "{object}");
+        let record = &log::of(&place, capability)[0];
+        assert_eq!(
+            (&record["decision"], &record["rule"]),
+            (&json!("deny"), &json!("user:approval.ask[0]")),
+            "{record}"
+        );
+    }
+    // The same through the imports, for all of them at once.
+    let place = Place::new();
+    place.work_policy("[approval]\nask = [\"policy.*\"]\n");
+    let script = json!([
+        {"op": "policy.describe"},
+        {"op": "policy.claim_budget", "kind": "steps", "units": 1},
+        {"op": "policy.request_capability", "capability": "fs.write_file", "justification": "x"},
+        {"op": "policy.log_event", "event_type": "t", "payload": "{}"},
+        {"op": "fs.open_workspace", "as": "root"},
+    ]);
+    let results = probe(&place, script);
+    for result in &results[..4] {
+        error(result, "denied");
+    }
+    ok(&results[4]);
 }
 
 #[test]

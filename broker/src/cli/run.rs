@@ -63,7 +63,15 @@ pub fn run(args: RunArgs, json: bool) -> Result<Answer, Failure> {
     let programs = layers::open_programs(&policy)?;
     let request = Request { policy, user: args.user, deciding: layers.files, programs, quiet: json };
     let started = Instant::now();
-    let guest = Guest {
+    let guest = guest_of(kind, module, json);
+    let play = async move |session: Rc<Session>| guest::run(&session, guest, Rc::new(progress::Silent)).await;
+    let ((ended, id), head) = session::run(request, play)?;
+    Ok(outcome::program(ended, &id, started.elapsed(), head.as_ref()))
+}
+
+/// A module or component alone: no plan, nothing that must hold, and the time of a run.
+fn guest_of(kind: GuestKind, module: Vec<u8>, keep_output: bool) -> Guest {
+    Guest {
         what: "program",
         manifest: None,
         kind,
@@ -72,11 +80,8 @@ pub fn run(args: RunArgs, json: bool) -> Result<Answer, Failure> {
         predicates: Vec::new(),
         runbook: None,
         recording: None,
-        keep_output: json,
-    };
-    let play = async move |session: Rc<Session>| guest::run(&session, guest, Rc::new(progress::Silent)).await;
-    let ((ended, id), head) = session::run(request, play)?;
-    Ok(outcome::program(ended, &id, started.elapsed(), head.as_ref()))
+        keep_output,
+    }
 }
 
 /// Reads a module as the calling user. Its bytes are hashed here and parsed elsewhere.
@@ -137,7 +142,24 @@ fn environment(pair: &str) -> Result<EnvVar, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::limits::allowance;
     use nix::sys::stat::Mode;
+    use warden_policy::Effective;
+
+    /// T-06: a guest that never ends is ended, also where nobody has said when.
+    #[test]
+    fn a_run_has_thirty_seconds_where_nothing_is_said_and_what_is_said_otherwise() {
+        let kind = GuestKind::Program { args: List::default(), env: List::default() };
+        let guest = guest_of(kind, Vec::new(), false);
+        let wall = |timeout: Option<&str>| {
+            let mut request = Policy::empty("the command line", Scope::Request);
+            let limits = LimitArgs { fuel: None, memory: None, timeout: timeout.map(str::to_owned) };
+            limits.to_limits(&mut request.limits).unwrap();
+            allowance(&Effective::combine(None, None, Some(request)).unwrap(), guest.wall).wall
+        };
+        assert_eq!(wall(None), Duration::from_secs(30));
+        assert_eq!(wall(Some("2m")), Duration::from_secs(120));
+    }
 
     #[test]
     fn only_a_regular_file_is_a_module_and_nothing_else_holds_us_up() {
