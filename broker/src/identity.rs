@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_workspace_whose_group_stayed_roots_does_not_make_the_task_a_member() {
         if !nix::unistd::getuid().is_root() {
-            eprintln!("SKIPPED: only root becomes somebody else");
+            crate::skip::skipped("only root becomes somebody else");
             return;
         }
         let dir = tempfile::tempdir().unwrap();

@@ -36,5 +36,8 @@ pub mod runtime;
 pub mod scratch;
 pub mod sealed;
 pub mod session;
+#[cfg(test)]
+#[path = "../../tests/src/skip.rs"]
+mod skip;
 pub mod task;
 pub mod terminal;

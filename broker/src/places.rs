@@ -200,7 +200,7 @@ mod tests {
         if nix::unistd::getuid().is_root() && Path::new("/run").is_dir() {
             return tempfile::tempdir_in("/run").ok();
         }
-        eprintln!("SKIPPED: only root makes folders for others");
+        crate::skip::skipped("only root makes folders for others");
         None
     }
 

@@ -1,5 +1,8 @@
 //! A workspace in a temporary directory, and calls on it without the jail. For unit tests.
 
+#[path = "../../tests/src/skip.rs"]
+pub mod skip;
+
 use crate::bounds::FileBound;
 use crate::files::{Done, Files};
 use crate::paths::OwnPaths;

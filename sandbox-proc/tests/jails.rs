@@ -3,6 +3,8 @@
 //! Code is compiled before a worker is forked: it waits two seconds for its setup, as a test here shows, and not longer.
 
 mod rig;
+#[path = "../../tests/src/skip.rs"]
+mod skip;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
@@ -37,7 +39,7 @@ fn skipped() -> bool {
     if nix::unistd::geteuid().is_root() {
         return false;
     }
-    println!("skipped: /proc of an undumpable process can be read by root only");
+    crate::skip::skipped("/proc of an undumpable process can be read by root only");
     true
 }
 

@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod place;
 pub mod processes;
 pub mod ran;
+mod skip;
 
 pub use held::Held;
 pub use installed::Installed;
@@ -21,14 +22,9 @@ pub use manifest::{Task, probe};
 pub use place::{NOBODY, Place, guest, sample};
 pub use processes::{Family, Process};
 pub use ran::{Ran, Running};
+pub use skip::skipped;
 
 /// Whether the tests run as root. What only root can see or do is skipped aloud elsewhere.
 pub fn is_root() -> bool {
     nix::unistd::getuid().is_root()
-}
-
-/// Says that a test, or a part of it, cannot run here, and why.
-pub fn skipped(why: &str) {
-    eprintln!("SKIPPED: {why}");
-    assert!(std::env::var_os("WARDEN_TESTS_SKIP_NOTHING").is_none(), "nothing may be skipped in this run: {why}");
 }

@@ -13,6 +13,9 @@ mod child;
 mod children;
 pub mod probe;
 mod serve;
+#[cfg(test)]
+#[path = "../../../tests/src/skip.rs"]
+mod skip;
 mod template;
 pub mod trusted;
 mod workspaces;

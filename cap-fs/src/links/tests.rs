@@ -45,7 +45,7 @@ fn a_denied_name_in_another_workspace_counts() {
 #[test]
 fn a_file_with_several_names_is_written_only_if_it_is_ours() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can give a file away");
+        crate::fixture::skip::skipped("only root can give a file away");
         return;
     }
     let mut fx = Fixture::new(&[], |dir| {

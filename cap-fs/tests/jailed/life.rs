@@ -45,7 +45,7 @@ fn assert_jailed(helper: &Helper) {
 #[test]
 fn a_helper_started_as_root_has_no_capability_and_does_its_work() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: needs root");
+        crate::skip::skipped("needs root");
         return;
     }
     let place = Place::new();
@@ -64,7 +64,7 @@ fn a_helper_started_as_root_has_no_capability_and_does_its_work() {
 #[test]
 fn a_helper_of_an_ordinary_user_sees_where_things_lie() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: needs root");
+        crate::skip::skipped("needs root");
         return;
     }
     let place = Place::new();

@@ -7,3 +7,5 @@ mod life;
 mod ops;
 mod races;
 mod rig;
+#[path = "../../../tests/src/skip.rs"]
+mod skip;

@@ -7,5 +7,7 @@ mod jail;
 mod limits;
 mod memory;
 mod private;
+#[path = "../../../tests/src/skip.rs"]
+mod skip;
 mod support;
 mod words;

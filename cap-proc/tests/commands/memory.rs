@@ -129,7 +129,7 @@ fn a_program_of_the_policy_that_cannot_be_read_runs() {
     std::fs::copy("/bin/sleep", &program).unwrap();
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o111)).unwrap();
     if !nix::unistd::getuid().is_root() {
-        eprintln!("skipped: only root can start a helper as somebody who may not read the program");
+        crate::skip::skipped("only root can start a helper as somebody who may not read the program");
         return;
     }
     let mut options = Options { as_nobody: true, ..Options::default() };

@@ -93,7 +93,7 @@ fn what_is_too_deep_to_count_is_ended() {
 #[test]
 fn a_private_directory_in_memory_counts_as_memory() {
     if statfs("/dev/shm").map(|facts| facts.filesystem_type()) != Ok(TMPFS_MAGIC) {
-        eprintln!("skipped: /dev/shm is no memory file system here");
+        crate::skip::skipped("/dev/shm is no memory file system here");
         return;
     }
     let bounds = ProcBounds { file_bytes: 512 << 20, ..options().bounds };

@@ -139,7 +139,7 @@ fn child_fills_a_small_filesystem() {
         .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))
         .and_then(|()| mount(Some("tmpfs"), &dir, Some("tmpfs"), MsFlags::empty(), Some("size=768k,mode=0700")));
     if let Err(e) = mounted {
-        println!("skipped: no filesystem of our own without root: {e}");
+        crate::skip::skipped(&format!("no filesystem of our own without root: {e}"));
         return;
     }
     let ballast = dir.join("ballast");

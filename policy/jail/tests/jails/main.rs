@@ -16,6 +16,8 @@ mod memory;
 mod rules;
 mod scopes;
 mod set_id;
+#[path = "../../../../tests/src/skip.rs"]
+mod skip;
 mod supervised;
 mod workers;
 

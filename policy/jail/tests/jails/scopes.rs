@@ -103,9 +103,7 @@ fn proved() {
         let parent = || hide_processes() && parent();
         assert_eq!(tells(parent, || scope(Refer::Kept)), Ended::Worked, "behind hidepid");
     } else {
-        println!(
-            "SKIPPED a_scope_is_proved_by_a_parent_that_nobody_may_read: as another user, which only root becomes"
-        );
+        crate::skip::skipped("a scope is proved as another user, which only root becomes");
     }
 }
 
@@ -132,7 +130,7 @@ fn not_proved() {
         );
         assert_eq!(attempt(|| true, || told_by_root(unprivileged)), NOT_PROVED, "one that was lost in between");
     } else {
-        println!("SKIPPED what_is_no_scope_is_not_taken_for_one: the part about other users, whom only root becomes");
+        crate::skip::skipped("what is no scope, of other users, whom only root becomes");
     }
 }
 

@@ -294,7 +294,7 @@ fn programs() {
     ];
     for (program, line) in lines {
         if !Path::new(program).exists() {
-            println!("SKIPPED git_a_linker_and_what_keeps_metadata_work_under_a_keeper: no {program}");
+            crate::skip::skipped(&format!("git, a linker and what keeps metadata: no {program}"));
             continue;
         }
         let tree = Tree::new();
