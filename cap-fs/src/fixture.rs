@@ -114,7 +114,7 @@ impl Fixture {
         let mut after = 0;
         loop {
             match self.ask(FsCall::ListDir { target: at(path), after }).unwrap() {
-                FsReply::Entries { entries, next } => {
+                FsReply::Entries { entries, next, .. } => {
                     names.extend(entries.iter().map(|entry| entry.name.to_string()));
                     after = next;
                 }

@@ -63,8 +63,9 @@ impl Files {
         }
         let more = next < listing.names.len();
         let next = if more { u32::try_from(next).unwrap_or(0) } else { 0 };
+        let total = u32::try_from(listing.names.len()).unwrap_or(u32::MAX);
         self.listing = more.then_some(listing);
-        Ok(FsReply::Entries { entries: List::first(entries), next })
+        Ok(FsReply::Entries { entries: List::first(entries), next, total })
     }
 
     /// One entry; `None` for one that has gone meanwhile, or is hidden under another name.

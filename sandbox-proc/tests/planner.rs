@@ -295,11 +295,14 @@ fn a_listing_is_put_together_from_its_pages() {
     let played = play(script, &mut |call| match call {
         WorkerCall::Fs { call: FsCall::ListDir { after, .. }, .. } => {
             let entries = List::first((after..after + 100).map(|n| entry(format!("f{n}"))));
-            Ok(WorkerReply::Fs(FsReply::Entries { entries, next: if after < 200 { after + 100 } else { 0 } }))
+            let next = if after < 200 { after + 100 } else { 0 };
+            Ok(WorkerReply::Fs(FsReply::Entries { entries, next, total: 300 }))
         }
         other => panic!("{other:?}"),
     });
-    let entries = played.results[0]["ok"]["data"]["actions"][0]["output"]["entries"].as_array().unwrap().clone();
+    let output = &played.results[0]["ok"]["data"]["actions"][0]["output"];
+    assert_eq!((&output["truncated"], &output["total"]), (&json!(false), &json!(300)));
+    let entries = output["entries"].as_array().unwrap().clone();
     assert_eq!((entries.len(), &entries[299]["name"]), (300, &json!("f299")));
 }
 

@@ -202,6 +202,9 @@ fn task_text(ended: &Ended, outcome: &str, reason: Option<&str>, head: Option<&H
         let target = one_line(&denial.target, 80);
         text.push_str(&format!("  denied: {} {target} [{}]\n", denial.capability, one_line(&denial.rule, 120)));
     }
+    for cut in ended.report.truncated().take(20) {
+        text.push_str(&format!("  truncated: {}\n", one_line(&cut, 200)));
+    }
     for what in &ended.report.degraded {
         text.push_str(&format!("  degraded: {}\n", one_line(what, 200)));
     }

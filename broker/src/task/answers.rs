@@ -112,7 +112,7 @@ mod tests {
             FsReply::Content { contents: body(), truncated: false },
             FsReply::Data { bytes: Bytes::new(b"abc".to_vec()).unwrap() },
             FsReply::Written { bytes: 3, grown: 3 },
-            FsReply::Entries { entries: List::default(), next: 0 },
+            FsReply::Entries { entries: List::default(), next: 0, total: 0 },
             FsReply::Metadata { entry: entry() },
             FsReply::Closed { size_bytes: None, sha256: None },
             FsReply::Checked { met: true, detail: Text::default() },

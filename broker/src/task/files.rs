@@ -25,9 +25,11 @@ impl Task {
         // A payload is taken whatever comes of the call, so that it does not stay in the inbox.
         let (call, contents) = self.take_contents(call)?;
         let shown = self.shown_paths(&call);
+        let after = if let FsCall::ListDir { after, .. } = &call { *after } else { 0 };
+        let goes_on = origin == Origin::Action && self.report.takes_page(&shown.0, after);
         let result = self.file_act(row, &shown, call, contents).await?;
         if origin == Origin::Action {
-            self.note_file_action(row, &shown, &result, base64);
+            self.note_file_action(row, &shown, &result, base64, goes_on);
         }
         match result {
             Ok(Done { reply: FsReply::Content { truncated, .. }, content, .. }) => {
@@ -170,6 +172,7 @@ impl Task {
         shown: &(String, String),
         result: &Result<Done, CallError>,
         force_base64: bool,
+        goes_on: bool,
     ) {
         let rendered = match result {
             Ok(done) => {
@@ -179,8 +182,11 @@ impl Task {
             }
             Err(error) => Err(error.clone()),
         };
-        self.progress.action(row.capability, &shown.0, rendered.as_ref().err());
-        self.report.action(row.capability, &rendered);
+        // A person is told of an action once, and again only where a page of it failed.
+        if !goes_on || rendered.is_err() {
+            self.progress.action(row.capability, &shown.0, rendered.as_ref().err());
+        }
+        self.report.listed(goes_on, row.capability, &shown.0, rendered, next_page(result));
     }
 
     /// Appends nothing and asks nobody: approvals are not offered yet, so what would need one is denied, with its rule.
@@ -259,6 +265,14 @@ impl Task {
             | FsCall::Flush { file } => (opened(*file), String::new()),
             FsCall::Close { handle } => (opened(*handle), String::new()),
         }
+    }
+}
+
+/// Where a listing goes on, if this was a part of one.
+fn next_page(result: &Result<Done, CallError>) -> u32 {
+    match result {
+        Ok(Done { reply: FsReply::Entries { next, .. }, .. }) => *next,
+        _ => 0,
     }
 }
 

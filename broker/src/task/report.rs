@@ -52,6 +52,8 @@ pub struct Report {
     pub actions_left_out: u64,
     /// How the first action that failed in this step did.
     failure: Option<String>,
+    /// The listing that may go on with the next call: its path, and from which entry on.
+    listing: Option<(String, u32)>,
     actions: usize,
     room: Room,
 }
@@ -77,6 +79,7 @@ impl Report {
     /// Begins a step.
     pub fn begin_step(&mut self, step: u32) {
         self.failure = None;
+        self.listing = None;
         if self.steps.len() < STEPS_MAX {
             self.steps.push(Step { step, ..Step::default() });
         }
@@ -87,11 +90,66 @@ impl Report {
         self.steps.last_mut()
     }
 
-    /// Adds an action's outcome to the step that has begun, and returns whether it succeeded.
-    pub fn action(&mut self, capability: &str, result: &Result<Value, CallError>) {
-        if let (Err(error), None) = (result, &self.failure) {
+    /// Whether a call for the entries from `after` on of `path` is a part of the action before it. Nothing but that very call
+    /// is: a worker chooses what it asks for, not how its acts are counted (T-14).
+    pub fn takes_page(&mut self, path: &str, after: u32) -> bool {
+        let expected = self.listing.take();
+        after > 0 && expected.is_some_and(|(of, from)| of == path && from == after)
+    }
+
+    /// Adds the outcome of a call on files: an action of its own, or with `goes_on` the next page of the last one. `next` is
+    /// where a listing goes on, else 0.
+    pub fn listed(
+        &mut self,
+        goes_on: bool,
+        capability: &str,
+        path: &str,
+        outcome: Result<Value, CallError>,
+        next: u32,
+    ) {
+        let before = self.actions;
+        match outcome {
+            Ok(page) if goes_on => self.add_page(page),
+            // What the brain is told of the whole action.
+            Err(error) if goes_on => self.fail_listing(capability, &error),
+            outcome => self.action(capability, &outcome),
+        }
+        let kept = goes_on || self.actions > before;
+        self.listing = (next > 0 && kept).then(|| (path.to_owned(), next));
+    }
+
+    fn last_action(&mut self) -> Option<&mut Value> {
+        self.steps.last_mut().and_then(|step| step.actions.last_mut())
+    }
+
+    fn add_page(&mut self, mut page: Value) {
+        // T-06: where there is no room the page's entries are left out, and `truncated` stays what the page before said: true.
+        self.room.fit(&mut page);
+        if let Some(output) = self.last_action().and_then(|action| action.get_mut("output")) {
+            warden_proto::render::append_entries(output, page);
+        }
+    }
+
+    fn fail_listing(&mut self, capability: &str, error: &CallError) {
+        self.note_failure(capability, error);
+        let failed = warden_proto::render::action(capability, &Err(error.clone()));
+        if let Some(action) = self.last_action() {
+            *action = failed;
+        }
+    }
+
+    fn note_failure(&mut self, capability: &str, error: &CallError) {
+        if self.failure.is_none() {
             let rule = if error.rule.is_empty() { String::new() } else { format!(" ({})", error.rule) };
             self.failure = Some(format!("{capability} failed: {}: {}{rule}", error.code.name(), error.message));
+        }
+    }
+
+    /// Adds an action's outcome to the step that has begun, and returns whether it succeeded.
+    pub fn action(&mut self, capability: &str, result: &Result<Value, CallError>) {
+        self.listing = None;
+        if let Err(error) = result {
+            self.note_failure(capability, error);
         }
         if self.actions >= ACTIONS_MAX {
             self.actions_left_out = self.actions_left_out.saturating_add(1);
@@ -133,6 +191,22 @@ impl Report {
         Value::Array(
             self.steps.iter().map(|s| json!({"step": s.step, "thought": s.thought, "actions": s.actions})).collect(),
         )
+    }
+
+    /// The actions whose output is not whole, in words.
+    pub fn truncated(&self) -> impl Iterator<Item = String> + '_ {
+        let actions = self.steps.iter().flat_map(|step| &step.actions);
+        actions.filter(|action| action.pointer("/output/truncated") == Some(&Value::Bool(true))).map(|action| {
+            let text = |pointer| action.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let what = if text("/output/path").is_empty() { text("/output/command") } else { text("/output/path") };
+            let capability = text("/capability");
+            match (action.pointer("/output/entries"), action.pointer("/output/total")) {
+                (Some(Value::Array(entries)), Some(total)) => {
+                    format!("{capability} {what}: {} of {total} entries", entries.len())
+                }
+                _ => format!("{capability} {what}"),
+            }
+        })
     }
 
     /// `denials` of a result.

@@ -42,7 +42,7 @@ fn every_operation_works_in_the_jail() {
     ));
     let FsReply::Opened { handle, .. } = helper.call(FsCall::OpenDir { target: at("a") }).unwrap() else { panic!() };
     let target = HelperTarget::At { dir: handle, path: warden_proto::Text::new("").unwrap() };
-    let FsReply::Entries { entries, next } = helper.call(FsCall::ListDir { target, after: 0 }).unwrap() else {
+    let FsReply::Entries { entries, next, .. } = helper.call(FsCall::ListDir { target, after: 0 }).unwrap() else {
         panic!()
     };
     assert_eq!((entries.len(), next), (2, 0));
@@ -134,7 +134,8 @@ fn ten_thousand_entries_are_listed() {
     let mut helper = place.helper(&[("**/*9", RuleKind::Deny)]);
     let (mut seen, mut after) = (0, 0);
     loop {
-        let FsReply::Entries { entries, next } = helper.call(FsCall::ListDir { target: at(""), after }).unwrap() else {
+        let FsReply::Entries { entries, next, .. } = helper.call(FsCall::ListDir { target: at(""), after }).unwrap()
+        else {
             panic!()
         };
         seen += entries.len();

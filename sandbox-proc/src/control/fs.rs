@@ -206,7 +206,7 @@ impl fs::Host for Guest {
         let mut after = 0;
         loop {
             match self.files(FsCall::ListDir { target: target.clone(), after })? {
-                FsReply::Entries { entries, next } => {
+                FsReply::Entries { entries, next, .. } => {
                     all.extend(entries.into_vec().into_iter().map(dir_entry));
                     match next {
                         0 => return Ok(all),

@@ -6,7 +6,7 @@ use super::action::{Action, FileAction, Line, ProcessAction};
 use super::aliases::{Aliases, Use};
 use crate::control::conversation_body;
 use crate::worker::call::{Fault, Halt, Link};
-use serde_json::{Value, json};
+use serde_json::Value;
 use warden_proto::Bytes;
 use warden_proto::msg::fs::{FsCall, FsReply, GuestTarget, PathText};
 use warden_proto::msg::llm::{Conversation, LlmCall, LlmOptions};
@@ -88,28 +88,15 @@ fn list(link: &mut Link, home: &str, path: &PathText) -> Result<Value, Fault> {
         let FsReply::Entries { next, .. } = reply else { return Err(wrong_reply()) };
         match &mut whole {
             None => whole = Some(page),
-            Some(whole) => append_entries(whole, page),
+            Some(whole) => render::append_entries(whole, page),
         }
         if next <= after {
             return Ok(whole.unwrap_or_default());
         }
         after = next;
     }
-    let mut whole = whole.unwrap_or_default();
-    if let Some(object) = whole.as_object_mut() {
-        object.insert("truncated".to_owned(), json!(true));
-    }
-    Ok(whole)
-}
-
-fn append_entries(whole: &mut Value, page: Value) {
-    let more = match page {
-        Value::Object(mut page) => page.remove("entries"),
-        _ => None,
-    };
-    if let (Some(Value::Array(entries)), Some(Value::Array(more))) = (whole.get_mut("entries"), more) {
-        entries.extend(more);
-    }
+    // The last page said that there are more.
+    Ok(whole.unwrap_or_default())
 }
 
 fn subject_of(line: &Line) -> Subject<'_> {

@@ -31,6 +31,33 @@ fn every_action_does_what_it_says() {
 }
 
 #[test]
+fn a_long_listing_is_one_action_and_says_that_it_was_cut() {
+    let place = place("");
+    for (folder, files) in [("many", 2600), ("some", 600)] {
+        fs::create_dir(place.path("work").join(folder)).unwrap();
+        for n in 0..files {
+            fs::write(place.path("work").join(folder).join(format!("{n:05}")), "").unwrap();
+        }
+    }
+    let list = |path: &str| ("fs.list_dir", json!({"path": path}));
+    let task = Task::runbook(&[list("work:many"), list("work:some"), list("work:some")]);
+    let actions = task.actions(&place);
+    let outputs: Vec<&Value> = actions.iter().map(succeeded).collect();
+    let told = |output: &Value| (output["entries"].as_array().unwrap().len(), output["truncated"].clone());
+    assert_eq!(outputs.len(), 3);
+    assert_eq!((told(outputs[0]), outputs[0]["total"].clone()), ((2048, json!(true)), json!(2600)));
+    // The control: all of it, and no word of a cut.
+    for whole in &outputs[1..] {
+        assert_eq!((told(whole), whole["total"].clone()), ((600, json!(false)), json!(600)));
+        assert_eq!(whole["entries"][599]["name"], "00599");
+    }
+    let ran = place.run(&["task", "run", place.path("task.json").to_str().unwrap()]);
+    assert!(ran.out.contains("3 actions"), "{}", ran.out);
+    assert!(ran.out.contains("truncated: fs.list_dir work:many: 2048 of 2600 entries"), "{}", ran.out);
+    assert!(!ran.out.contains("work:some:"), "{}", ran.out);
+}
+
+#[test]
 fn the_options_of_reading_and_writing_hold() {
     let place = place("");
     let write = |more: Value| {

@@ -75,9 +75,9 @@ pub fn fs(subject: &Subject<'_>, reply: &FsReply) -> Value {
             json!({"encoding": encoding, "contents": contents})
         }
         FsReply::Written { bytes, .. } => json!({"path": path, "bytes_written": bytes}),
-        FsReply::Entries { entries, .. } => {
+        FsReply::Entries { entries, next, total } => {
             let entries: Vec<Value> = entries.iter().map(entry).collect();
-            json!({"path": path, "entries": entries})
+            json!({"path": path, "entries": entries, "total": total, "truncated": *next != 0})
         }
         FsReply::Metadata { entry: facts } => {
             let mut object = Map::new();
@@ -101,6 +101,17 @@ fn entry(entry: &crate::msg::fs::Entry) -> Value {
         EntryKind::Other => "other",
     };
     json!({"name": entry.name.as_str(), "kind": kind, "size_bytes": entry.size_bytes, "modified_ms": entry.modified_ms})
+}
+
+/// Adds the page that follows to the output of an `fs.list_dir`: one action is one output, however many calls it took.
+pub fn append_entries(whole: &mut Value, page: Value) {
+    let (Value::Object(whole), Value::Object(mut page)) = (whole, page) else { return };
+    let more = page.remove("entries");
+    let (Some(Value::Array(entries)), Some(Value::Array(more))) = (whole.get_mut("entries"), more) else { return };
+    entries.extend(more);
+    if let Some(truncated) = page.remove("truncated") {
+        whole.insert("truncated".to_owned(), truncated);
+    }
 }
 
 fn exit(object: &mut Map<String, Value>, exit: &Exit) {

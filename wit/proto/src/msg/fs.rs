@@ -268,6 +268,8 @@ pub enum FsReply {
         entries: List<Entry, ENTRIES_PER_REPLY_MAX>,
         /// Where to go on; 0 at the end.
         next: u32,
+        /// Names in the directory, of which these are some.
+        total: u32,
     },
     /// What a path is.
     Metadata {
