@@ -43,6 +43,10 @@ impl Policy {
         let reader = Reader { file, base };
         if entries.iter().any(|entry| entry.key == "version") {
             reader.policy(&root)
+        } else if let Some(entry) = entries.iter().find(|entry| nearest(&entry.key, &["version"]).is_some()) {
+            let shown: String = entry.key.chars().take(80).flat_map(char::escape_debug).collect();
+            let message = format!("unknown key `{shown}`; a policy starts with `version = 1`");
+            Err(SourceError::new(file, entry.at, message).suggesting(Some("version")))
         } else if seed_config::is_seed(entries.iter().map(|entry| entry.key.as_str())) {
             seed_config::read(&reader, &root)
         } else {

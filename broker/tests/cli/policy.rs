@@ -155,3 +155,50 @@ fn why_says_which_rule_denies_and_which_allows() {
     assert_eq!(why(&["proc.spawn", "false"]).status(), 126);
     assert_eq!(why(&["fs.raed_file", "a"]).status(), 2);
 }
+
+#[test]
+fn what_nobody_means_is_warned_of_and_what_is_meant_is_not() {
+    let place = Place::new();
+    let check = |text: &str| {
+        place.write("p.toml", &format!("version = 1\n{text}"));
+        place.run(&["policy", "check", "p.toml"])
+    };
+    for (text, word) in [
+        ("[limits]\nsteps = 0\n", "user:limits.steps: 0"),
+        ("[limits]\nwall = \"0s\"\n", "user:limits.wall: 0"),
+        ("[limits]\nmemory = 256\n", "less than a page"),
+        ("[limits]\noutput = 100\n", "without a unit is bytes"),
+        ("[audit]\ndir = \"~/log\"\n", "`~` in "),
+        ("[audit]\ndir = \"$HOME/log\"\n", "`$HOME` in "),
+    ] {
+        let ran = check(text);
+        assert!(ran.status() == 0 && ran.err().contains(word), "{text}: {}", ran.err());
+    }
+    for text in [
+        "[limits]\nsteps = 1\nwall = \"1s\"\nmemory = \"64KiB\"\noutput = \"1KiB\"\nfs_written = 0\nprocesses = 0\n",
+        "[audit]\ndir = \"log~1\"\n",
+    ] {
+        let ran = check(text);
+        assert_eq!((ran.status(), ran.err()), (0, String::new()), "{text}");
+    }
+    // A folder that is not there because nobody put another in its place.
+    let ran = check("[[fs.workspace]]\nlabel = \"w\"\npath = \"~/x\"\n");
+    assert!(ran.status() == 2 && ran.err().contains("`~` in "), "{}", ran.err());
+    // A log where the task could write it is an error, as it is for a run.
+    fs::create_dir_all(place.path("work/log")).unwrap();
+    let inside =
+        "[[fs.workspace]]\nlabel = \"w\"\npath = \"work\"\naccess = \"read-write\"\n[audit]\ndir = \"work/log\"\n";
+    assert_eq!(check(inside).status(), 2);
+    assert_eq!(check(&inside.replace("work/log", "log")).status(), 0);
+}
+
+#[test]
+fn a_mistyped_version_is_named_with_its_line() {
+    let place = Place::new();
+    for key in ["verson", "Version", "versions"] {
+        place.write("p.toml", &format!("{key} = 1\n[limits]\nsteps = 3\n"));
+        let ran = place.run(&["policy", "check", "p.toml"]);
+        assert!(ran.status() == 2 && ran.err().contains("p.toml:1:1: "), "{}", ran.err());
+        assert!(ran.err().contains("did you mean `version`?"), "{}", ran.err());
+    }
+}

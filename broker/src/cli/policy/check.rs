@@ -3,6 +3,8 @@
 //! Runs in the broker's process before there is a session: nothing is started. What would fail at the start of a task fails
 //! here, all of it at once, each with the place where the policy says it.
 
+mod mistakes;
+
 use super::reading::{self, Reading};
 use crate::cli::Answer;
 use crate::cli::layers::{open_program, open_recording, open_secrets};
@@ -36,11 +38,16 @@ pub fn run(file: Option<PathBuf>) -> Result<Answer, Failure> {
     outside_workspaces(&policy, &files, &mut problems);
     demands(&policy, &mut problems);
     if !problems.is_empty() {
+        // Often the reason of what is not there.
+        mistakes::literal_paths(&policy, &mut problems);
+    }
+    if !problems.is_empty() {
         let shown: Vec<String> = problems.iter().map(|each| one_line(each, LINE_MAX_CHARS)).collect();
         return Err(Failure::usage(shown.join("\n")));
     }
     let mut warnings = Vec::new();
     doubts(&policy, &mut warnings);
+    mistakes::of(&policy, &mut warnings);
     Ok(Answer { json: to_json(&policy, &warnings), text: to_text(&policy), note: notes(&warnings), status: 0 })
 }
 
