@@ -1,6 +1,6 @@
 //! Every way a guest can end, well or badly, has its own `error_code` and exit status; compiled code is kept and checked.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -279,4 +279,42 @@ fn every_run_leaves_a_log_that_verifies() {
     assert_eq!(found.status, 0, "{}", found.out);
     let other = "0".repeat(63) + "1";
     assert_eq!(place.json(&["audit", "verify", audit.to_str().unwrap(), "--head", &other]).status, 1);
+}
+
+#[test]
+fn a_status_that_no_byte_holds_is_no_success_and_one_that_does_is_told_as_it_is() {
+    let place = Place::new();
+    place.policy("");
+    for (code, status) in [(256, 1), (512, 1), (257, 1), (-1, 255), (0, 0), (7, 7)] {
+        let text = format!("(module (func (export \"run\") (result i32) i32.const {code}))");
+        let file = place.put("status.wat", text);
+        let args = ["run", "--config", "warden.toml", file.to_str().unwrap()];
+        let ran = place.run(&args);
+        assert_eq!(ran.status, status, "{code}: {}", ran.err);
+        assert_eq!(ran.err.contains(&format!("status {code}")), code != status, "{code}: {}", ran.err);
+        let ran = place.json(&args);
+        assert_eq!((ran.status, &ran.object()["exit_code"]), (status, &json!(code)));
+    }
+}
+
+#[test]
+fn what_ended_a_module_is_named_with_a_remedy_that_exists() {
+    let place = Place::new();
+    place.policy("[limits]\nmemory = \"1MiB\"\n");
+    let run = |module: &str, more: &[&str]| {
+        let file = place.put("hungry.wat", module);
+        let mut args = vec!["run", "--config", "warden.toml"];
+        args.extend(more);
+        args.push(file.to_str().unwrap());
+        let ran = place.run(&args);
+        assert_eq!(ran.status, 124, "{}", ran.err);
+        ran.err
+    };
+    let table = run("(module (table 200000 funcref) (func (export \"_start\")))", &[]);
+    assert!(table.contains("fixed") && !table.contains("--memory"), "{table}");
+    let memory = "(module (memory 100) (func (export \"_start\")))";
+    let by_policy = run(memory, &[]);
+    assert!(by_policy.contains("`memory` in [limits] of") && by_policy.contains("warden.toml"), "{by_policy}");
+    let by_flag = run(memory, &["--memory", "128KiB"]);
+    assert!(by_flag.contains("give more with --memory"), "{by_flag}");
 }

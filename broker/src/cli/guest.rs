@@ -77,7 +77,7 @@ fn put_end(
         Err(failure) => {
             record.ends(&mut log, TaskEnd::Failed { code: failure.class.code(), message: &failure.message })
         }
-        Ok(ended) if is_program => match outcome::program_end(&ended.ending) {
+        Ok(ended) if is_program => match outcome::program_end(ended) {
             Ok(code) => record.ends(&mut log, TaskEnd::Exited { code }),
             Err((class, why)) => record.ends(&mut log, TaskEnd::Failed { code: class.code(), message: &why }),
         },

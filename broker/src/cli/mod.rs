@@ -10,6 +10,7 @@ mod layers;
 mod limits;
 mod outcome;
 mod policy;
+mod remedies;
 mod run;
 mod step;
 mod task;
@@ -19,6 +20,9 @@ use crate::terminal;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 use std::ffi::OsString;
+
+/// What stands for a file's name where flags are the task's layer.
+const REQUEST_OF_FLAGS: &str = "the command line";
 
 /// What a command has to say at its end.
 pub struct Answer {
@@ -37,8 +41,10 @@ pub struct Answer {
     name = "warden",
     version,
     about = "Runs what an untrusted agent wants done, in jails, within a policy, on the record",
-    after_help = "Exit status: the guest's or command's own when it ran; else 0 done, 1 not done, 2 usage, 124 budget or time \
-exhausted, 125 warden itself failed, 126 denied by policy, 127 not found, 128+N ended by signal N.\n\n\
+    after_help = "Exit status of run: the guest's own when it ended by itself (of a status beyond one byte the low byte, or 1 where that is 0).\n\
+Else: 0 done; 1 not done; 2 the command line, a policy or a manifest is wrong, or a policy, manifest, recording or log folder is not \
+there; 124 budget or time exhausted; 125 the guest trapped, the module is not valid or wants what is not there, or warden itself \
+failed; 126 denied by policy; 127 module, command, tool or sample not found; 128+N ended by signal N.\n\n\
 Files: ~/.config/wasi-warden/policy.toml is your policy, /etc/wasi-warden/policy.toml the ceiling nobody passes.\n\
 Start with `warden doctor`, then `warden policy check`, then `warden task run MANIFEST`.\n\n\
 Example:\n  warden run hello.wat"

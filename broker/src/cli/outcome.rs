@@ -1,6 +1,6 @@
 //! From the end of a task to what a command prints: `warden.run/1` and `warden.task/1`.
 
-use super::Answer;
+use super::{Answer, remedies};
 use crate::audit::Head;
 use crate::failure::{Class, SIGNAL_BASE};
 use crate::ledger::Cost;
@@ -9,7 +9,8 @@ use crate::task::{Ended, Ending, Verdict};
 use base64::Engine as _;
 use serde_json::{Value, json};
 use std::time::Duration;
-use warden_proto::msg::worker::End;
+use warden_policy::{Effective, LimitKey};
+use warden_proto::msg::worker::{End, MEMORY_LIMIT};
 
 /// A failure of the guest or the task: its class and its words.
 pub type Fault = (Class, String);
@@ -48,29 +49,40 @@ fn outputs(stdout: &[u8], stderr: &[u8]) -> (String, String, &'static str) {
 }
 
 /// How a program's end is told: its own status, or a fault.
-pub fn program_end(ending: &Ending) -> Result<i32, Fault> {
-    match ending {
+pub fn program_end(ended: &Ended) -> Result<i32, Fault> {
+    match &ended.ending {
         Ending::Guest(End::Returned) => Ok(0),
         Ending::Guest(End::Exited { code }) => Ok(*code),
-        other => Err(fault_of(other)),
+        other => Err(fault_of(other, &ended.policy)),
+    }
+}
+
+/// The exit status for a guest's own: a process has one byte for it. What is left of 256 must not look like success.
+fn exit_status(code: i32) -> i32 {
+    match code & 0xff {
+        0 if code != 0 => 1,
+        low => low,
     }
 }
 
 /// The class and words of an ending that is none of the guest's own.
-pub fn fault_of(ending: &Ending) -> Fault {
+pub fn fault_of(ending: &Ending, policy: &Effective) -> Fault {
+    let more = |key| remedies::of_limit(policy, key);
     match ending {
         Ending::Guest(End::Trapped { message }) => (Class::Trap, format!("the guest trapped: {message}")),
         Ending::Guest(End::OutOfFuel) => {
-            (Class::Budget, "the guest used all of its fuel; give more with --fuel or `limits.fuel`".to_owned())
+            (Class::Budget, format!("the guest used all of its fuel; {}", more(LimitKey::Fuel)))
         }
-        Ending::Guest(End::OutOfMemory { message }) => (
-            Class::Budget,
-            format!("the guest ran out of memory: {message}; give more with --memory or `limits.memory`"),
-        ),
-        Ending::Guest(End::OutOfTime) | Ending::Timeout => (
-            Class::Timeout,
-            "the time was up and the guest was stopped; give more with --timeout or `limits.wall`".to_owned(),
-        ),
+        Ending::Guest(End::OutOfMemory { message }) if message.starts_with(MEMORY_LIMIT) => {
+            (Class::Budget, format!("the guest ran out of memory: {message}; {}", more(LimitKey::Memory)))
+        }
+        // Tables, instances, the host's own memory: no key gives more of them.
+        Ending::Guest(End::OutOfMemory { message }) => {
+            (Class::Budget, format!("the guest reached a limit that is fixed: {message}"))
+        }
+        Ending::Guest(End::OutOfTime) | Ending::Timeout => {
+            (Class::Timeout, format!("the time was up and the guest was stopped; {}", more(LimitKey::Wall)))
+        }
         Ending::Guest(End::Invalid { message }) => {
             (Class::InvalidModule, format!("the module cannot run here: {message}"))
         }
@@ -94,11 +106,11 @@ pub fn fault_of(ending: &Ending) -> Fault {
 
 /// The answer of `warden run`.
 pub fn program(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>) -> Answer {
-    let end = program_end(&ended.ending);
+    let end = program_end(&ended);
     let usage = usage_json(&mut ended);
     let (stdout, stderr, encoding) = outputs(&ended.sinks.stdout.bytes, &ended.sinks.stderr.bytes);
     let status = match (&end, &ended.ending) {
-        (Ok(code), _) => code & 0xff,
+        (Ok(code), _) => exit_status(*code),
         (Err(_), Ending::Cancelled(signal)) => SIGNAL_BASE.saturating_add(*signal),
         (Err((class, _)), _) => class.status(),
     };
@@ -123,6 +135,13 @@ pub fn program(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>) 
     if let Err((_, why)) = &end {
         note = format!("warden: {}", one_line(why, 600));
     }
+    if let Ok(code) = end
+        && code != status
+    {
+        note = format!(
+            "warden: the guest ended with status {code}, for which a process has no room; the exit status is {status}"
+        );
+    }
     for denial in ended.report.denials.iter().take(20) {
         note.push_str(&format!(
             "\nwarden: denied {} {} [{}]",
@@ -145,7 +164,7 @@ pub fn task_outcome(ended: &Ended) -> (&'static str, i32, Option<String>) {
             ("error", SIGNAL_BASE.saturating_add(*signal), Some(format!("ended by signal {signal}")))
         }
         other => {
-            let (class, why) = fault_of(other);
+            let (class, why) = fault_of(other, &ended.policy);
             match class {
                 Class::Budget | Class::Timeout => ("budget_exhausted", 124, Some(why)),
                 _ => ("error", 125, Some(why)),
@@ -212,4 +231,19 @@ fn task_text(ended: &Ended, outcome: &str, reason: Option<&str>, head: Option<&H
         text.push_str(&format!("  audit: {} record {} {}\n", head.segment, head.seq, head.head.as_str()));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_status_but_zero_looks_like_success_and_a_byte_is_told_as_it_is() {
+        for code in [256, 512, i32::MIN, 65_536] {
+            assert_eq!(exit_status(code), 1, "{code}");
+        }
+        for (code, status) in [(0, 0), (1, 1), (255, 255), (257, 1), (-1, 255), (259, 3)] {
+            assert_eq!(exit_status(code), status, "{code}");
+        }
+    }
 }

@@ -55,7 +55,7 @@ pub struct RunArgs {
 pub fn run(args: RunArgs, json: bool) -> Result<Answer, Failure> {
     let module = read_module(&args.file)?;
     let kind = program(&args)?;
-    let mut request = Policy::empty("the command line", Scope::Request);
+    let mut request = Policy::empty(super::REQUEST_OF_FLAGS, Scope::Request);
     args.limits.to_limits(&mut request.limits)?;
     let user = args.config.clone().map_or(UserLayer::Own, UserLayer::File);
     let layers = layers::read(user, Some(request))?;

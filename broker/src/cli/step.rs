@@ -88,7 +88,7 @@ pub fn run(args: StepArgs, json: bool) -> Result<Answer, Failure> {
 
 /// The flags as the task's layer. With --config and no --workspace, the file's workspaces stand.
 fn request(args: &StepArgs) -> Result<Policy, Failure> {
-    let mut request = Policy::empty("the command line", Scope::Request);
+    let mut request = Policy::empty(super::REQUEST_OF_FLAGS, Scope::Request);
     let current = std::env::current_dir().map_err(|e| Failure::usage(format!("the current directory: {e}")))?;
     if args.workspace.is_some() || args.config.is_none() {
         let path = args.workspace.as_ref().map_or(current.clone(), |path| current.join(path));

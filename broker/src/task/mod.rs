@@ -165,6 +165,8 @@ pub struct Ended {
     pub ledger: Ledger,
     /// Captured output.
     pub sinks: Sinks,
+    /// What it ran under.
+    pub policy: Rc<Effective>,
 }
 
 /// A running task.
@@ -299,6 +301,7 @@ impl Task {
             reason: self.reason,
             ledger: self.ledger,
             sinks: self.sinks,
+            policy: self.spec.policy,
         }
     }
 

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+use warden_proto::msg::worker::MEMORY_LIMIT;
 use wasmtime::ResourceLimiter;
 
 /// Elements of all tables together.
@@ -55,7 +56,7 @@ impl ResourceLimiter for Bounds {
         let total = self.memory.saturating_add(more);
         if total > self.memory_max {
             let max = self.memory_max;
-            self.refused = Some(format!("memories of {total} bytes together are over the limit of {max} bytes"));
+            self.refused = Some(format!("{MEMORY_LIMIT}{total} bytes together are over the limit of {max} bytes"));
             return Ok(false);
         }
         self.memory = total;

@@ -157,6 +157,9 @@ pub struct Output {
     pub bytes: Bytes<INLINE_MAX_BYTES>,
 }
 
+/// How the message of an [`End::OutOfMemory`] begins where the limit is `limits.memory`; the others are fixed.
+pub const MEMORY_LIMIT: &str = "memories of ";
+
 /// How a guest or a compilation ended, as the jailed process tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum End {
