@@ -32,6 +32,7 @@ const OWN: &[(&str, i64)] = &[
     // asm-generic/fcntl.h: what makes O_TMPFILE of O_DIRECTORY, so that the mode counts without O_CREAT
     ("O_TMPFILE_BIT", 0o20_000_000),
     // asm-generic/fcntl.h
+    ("F_SETLEASE", 1024),
     ("F_NOTIFY", 1026),
     // asm-generic/ioctl.h: the parts of a request's number
     ("IOC_DIRECTION", 0xc000_0000),

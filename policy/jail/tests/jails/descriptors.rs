@@ -14,6 +14,7 @@ pub const TESTS: &[crate::Test] = &[
     ("a_descriptor_of_anything_else_is_no_way_in", others),
     ("attributes_and_flags_are_not_changed_by_descriptor", filtered),
     ("a_command_has_no_secret_memory_and_watches_no_directory", doors),
+    ("a_command_takes_no_lease_and_may_lock_a_file", leases),
     ("a_command_without_a_keeper_changes_nothing_by_descriptor", unsupervised),
     ("a_change_by_descriptor_is_never_let_go_on", not_let_go),
 ];
@@ -174,6 +175,25 @@ fn doors() {
     if free != Ended::Worked {
         println!("note: this kernel has no F_NOTIFY ({free:?}); the probe proves only that it does not work");
     }
+}
+
+/// Who opens a file under a lease waits until that is given up, or 45 s.
+fn leases() {
+    let tree = Tree::new();
+    let seen = tree.absolute("seen/inside");
+    let lease = |number: i64, kind: i32| call!(libc::SYS_fcntl, open(&seen, libc::O_RDONLY), number, kind);
+    let jails: [&Jailed<'_>; 2] = [&|act| tree.tries(act), &|act| bare(&tree, act)];
+    for (at, tries) in jails.into_iter().enumerate() {
+        for kind in [libc::F_RDLCK, libc::F_WRLCK] {
+            for number in [libc::F_SETLEASE as i64, libc::F_SETLEASE as i64 | 1 << 32] {
+                assert_eq!(tries(&|| lease(number, kind)), Ended::Errno(libc::EINVAL), "{at}");
+            }
+            let free = attempt(|| true, || lease(libc::F_SETLEASE as i64, kind));
+            assert_eq!(free, Ended::Worked, "control: without a jail");
+        }
+    }
+    let lock = || call!(libc::SYS_flock, open(&seen, libc::O_RDONLY), libc::LOCK_EX | libc::LOCK_NB);
+    assert_eq!(tree.tries(lock), Ended::Worked, "control: locks keep nobody from opening");
 }
 
 /// In the jail of a command without a keeper.
