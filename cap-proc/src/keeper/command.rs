@@ -52,7 +52,7 @@ pub struct Plan<'a> {
 /// In the child of a keeper: becomes the program, or tells the keeper why not.
 pub fn become_program(plan: &Plan<'_>, birth: Lane) -> ! {
     let Err(error) = try_become(plan, &birth);
-    let _ = birth.send(&Birth::Failed { error }, &[], true);
+    let _ = birth.tell(&Birth::Failed { error });
     exit(125)
 }
 

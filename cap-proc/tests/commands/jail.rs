@@ -88,6 +88,28 @@ fn no_socket_but_a_pair() {
     );
 }
 
+/// What is on its way counts for the whole user, and holds memory that nobody shows.
+#[test]
+fn no_descriptor_is_sent_and_bytes_are() {
+    let mut helper = Helper::new();
+    let code = "import array, ctypes, os, socket\na, b = socket.socketpair()\n\
+        carried = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [0]))]\n\
+        for what in (carried, []):\n  try: a.sendmsg([b'x'], what); print('sent')\n  except OSError as e: print(e.errno)\n\
+        libc = ctypes.CDLL(None, use_errno=True)\nprint(libc.syscall(307, a.fileno(), 0, 0, 0), ctypes.get_errno())\n\
+        a.send(b'one'); os.write(a.fileno(), b'two'); print(b.recv(3) + b.recv(3))";
+    let ran = helper.run(command(PYTHON, &["-c", code])).unwrap();
+    assert_eq!(ran.stdout, "13\n13\n-1 13\nb'onetwo'\n", "{ran:?}");
+    // Who is about to become a command can still say why it does not.
+    let place = tempfile::tempdir().unwrap();
+    let script = place.path().join("script");
+    std::fs::write(&script, "#!/nowhere/interpreter\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut options = Options::default();
+    options.commands.push(any("script", &script.display().to_string()));
+    let error = Helper::with(options).run(command(3, &[])).unwrap_err();
+    assert_eq!(error.code, warden_proto::msg::error::ErrorCode::NotFound, "{error:?}");
+}
+
 #[test]
 fn no_hand_on_other_processes() {
     let mut helper = Helper::new();
