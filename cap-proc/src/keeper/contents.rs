@@ -1,12 +1,13 @@
 //! What lies in a command's private directory while the command runs (T-06).
 //!
-//! No quota of the file system bounds it, so the keeper counts it, and counts no further than the limit. The command
-//! works in it meanwhile: what vanishes is skipped, no link is followed, and a directory that the command has locked
-//! against its own user is opened for the time of the count. Changes of mode go through the keeper, so none can come
-//! between. At most one descriptor for each level is held, and of names only those of directories that are still due.
+//! No quota of the file system bounds it, so the keeper counts it, and counts no further than the limit. It counts in turns,
+//! because how long a count takes is the command's to choose (20 s for 190,000 directories) and the keeper has more to
+//! look after. The command works in it meanwhile: what vanishes is skipped, what is moved counts once, no link is followed,
+//! and a directory that the command has locked against its own user is opened while the count is in it. At most one
+//! descriptor for each level is held, and of names only those of directories that are still due.
 
 use super::footprint::FileId;
-use nix::dir::Dir;
+use nix::dir::{Dir, OwningIter};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fstatat};
@@ -14,6 +15,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 const OPEN_DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
@@ -21,6 +23,10 @@ const OPEN_DIRECTORY: OFlag =
 const NAME_BYTES: u64 = 1024;
 /// Names of one directory tree, however much it may hold.
 const NAMES_MAX: u64 = 200_000;
+/// Of these, directories: each costs a count more than many files do.
+const DIRECTORIES_MAX: u64 = 50_000;
+/// Names of one directory between two looks at the clock.
+const NAMES_PER_LOOK: u64 = 256;
 /// Directories within directories; each is a descriptor of the keeper.
 const DEPTH_MAX: usize = 500;
 /// `st_blocks` counts in these, whatever the file system.
@@ -37,54 +43,79 @@ pub struct Contents {
     pub too_many: bool,
     /// Its device is memory.
     pub in_memory: bool,
-    /// There: its files, for whom maps them too.
+    /// Its files.
     pub files: BTreeSet<FileId>,
-    linked: BTreeSet<FileId>,
+    directories: u64,
+}
+
+/// A count under way.
+#[derive(Debug)]
+pub struct Count {
+    contents: Contents,
+    bytes_max: u64,
+    way: Vec<Level>,
 }
 
 /// One directory of the way down.
+#[derive(Debug)]
 struct Level {
     directory: OwnedFd,
+    /// What is still to be read of it.
+    listing: Option<OwningIter>,
     due: Vec<CString>,
     /// How it is named without opening it, and its mode before the count, where that had to be changed.
     locked: Option<(OwnedFd, Mode)>,
 }
 
-impl Contents {
-    /// Counts what is beneath `root`, until it is more than `bytes_max`.
-    pub fn count(root: BorrowedFd<'_>, bytes_max: u64) -> nix::Result<Self> {
+impl Count {
+    /// Begins to count what is beneath `root`, until it is more than `bytes_max`.
+    pub fn begin(root: BorrowedFd<'_>, bytes_max: u64) -> nix::Result<Self> {
         let in_memory = fstatfs(root)?.filesystem_type() == TMPFS_MAGIC;
-        let mut contents = Self { in_memory, ..Self::default() };
-        let mut way: Vec<Level> = Level::enter(root, c".")?.into_iter().collect();
-        if let Some(first) = way.last_mut() {
-            contents.list(first, bytes_max)?;
-        }
-        while let Some(level) = way.last_mut() {
-            if contents.too_many || contents.bytes > bytes_max {
-                break;
-            }
-            let Some(name) = level.due.pop() else {
-                way.pop();
-                continue;
-            };
-            match Level::enter(level.directory.as_fd(), &name) {
-                Ok(Some(mut inner)) => {
-                    contents.list(&mut inner, bytes_max)?;
-                    way.push(inner);
-                }
-                Ok(None) => {}
-                Err(Errno::EMFILE) => contents.too_many = true,
-                Err(other) => return Err(other),
-            }
-            contents.too_many |= way.len() > DEPTH_MAX;
-        }
-        Ok(contents)
+        let contents = Contents { in_memory, ..Contents::default() };
+        Ok(Self { contents, bytes_max, way: Level::enter(root, c".")?.into_iter().collect() })
     }
 
-    /// Adds what is in one directory, and notes its directories as due.
+    /// What has been counted.
+    pub fn into_contents(self) -> Contents {
+        self.contents
+    }
+
+    /// Goes on, past `until` by no more than one directory's opening. Says whether it is done.
+    pub fn advance(&mut self, until: Instant) -> nix::Result<bool> {
+        while let Some(level) = self.way.last_mut() {
+            if self.contents.too_many || self.contents.bytes > self.bytes_max {
+                break;
+            }
+            if level.listing.is_some() {
+                self.contents.list(level, self.bytes_max)?;
+            } else if let Some(name) = level.due.pop() {
+                match Level::enter(level.directory.as_fd(), &name) {
+                    Ok(Some(inner)) => self.way.push(inner),
+                    Ok(None) => {}
+                    Err(Errno::EMFILE) => self.contents.too_many = true,
+                    Err(other) => return Err(other),
+                }
+                self.contents.too_many |= self.way.len() > DEPTH_MAX;
+            } else {
+                self.way.pop();
+            }
+            if Instant::now() >= until {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Contents {
+    /// Adds some of what is in one directory, and notes its directories as due.
     fn list(&mut self, level: &mut Level, bytes_max: u64) -> nix::Result<()> {
-        let mut listing = Dir::openat(&level.directory, ".", OPEN_DIRECTORY, Mode::empty())?;
-        for entry in listing.iter() {
+        let enough = self.names.saturating_add(NAMES_PER_LOOK);
+        while self.names < enough && self.bytes <= bytes_max && !self.too_many {
+            let Some(entry) = level.listing.as_mut().and_then(Iterator::next) else {
+                level.listing = None;
+                return Ok(());
+            };
             let entry = entry?;
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
@@ -93,10 +124,8 @@ impl Contents {
             let Ok(status) = fstatat(&level.directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
             self.add(&status);
             if status.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() {
+                self.directories = self.directories.saturating_add(1);
                 level.due.push(name.to_owned());
-            }
-            if self.too_many || self.bytes > bytes_max {
-                break;
             }
         }
         Ok(())
@@ -104,17 +133,13 @@ impl Contents {
 
     fn add(&mut self, status: &FileStat) {
         self.names = self.names.saturating_add(1);
-        self.too_many |= self.names > NAMES_MAX;
-        let file = (status.st_dev, status.st_ino);
+        self.too_many |= self.names > NAMES_MAX || self.directories >= DIRECTORIES_MAX;
         let regular = status.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits();
-        // A second name of a file costs a name and no more.
-        let again = regular && status.st_nlink > 1 && !self.linked.insert(file);
+        // A second name of a file, or the same one elsewhere by now, costs a name and no more.
+        let again = regular && !self.files.insert((status.st_dev, status.st_ino));
         let blocks = u64::try_from(status.st_blocks).unwrap_or(0).saturating_mul(BLOCK_BYTES);
         let bytes = if again { 0 } else { blocks };
         self.bytes = self.bytes.saturating_add(bytes.max(NAME_BYTES));
-        if self.in_memory && regular {
-            self.files.insert(file);
-        }
     }
 }
 
@@ -122,7 +147,7 @@ impl Level {
     /// Opens a directory of `above`; `None` where it has vanished or is none any more.
     fn enter(above: BorrowedFd<'_>, name: &CStr) -> nix::Result<Option<Self>> {
         match openat(above, name, OPEN_DIRECTORY, Mode::empty()) {
-            Ok(directory) => Ok(Some(Self { directory, due: Vec::new(), locked: None })),
+            Ok(directory) => Self::of(directory, None).map(Some),
             Err(Errno::EACCES) => Self::unlock(above, name),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
             Err(other) => Err(other),
@@ -140,7 +165,13 @@ impl Level {
             let _ = set_mode(&named, mode);
             return Ok(None);
         };
-        Ok(Some(Self { directory, due: Vec::new(), locked: Some((named, mode)) }))
+        Self::of(directory, Some((named, mode))).map(Some)
+    }
+
+    fn of(directory: OwnedFd, locked: Option<(OwnedFd, Mode)>) -> nix::Result<Self> {
+        let mut level = Self { directory, listing: None, due: Vec::new(), locked };
+        level.listing = Some(Dir::openat(&level.directory, ".", OPEN_DIRECTORY, Mode::empty())?.into_iter());
+        Ok(level)
     }
 }
 
@@ -161,12 +192,62 @@ fn set_mode(named: &OwnedFd, mode: Mode) -> nix::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     use std::path::Path;
 
     fn count(path: &Path, bytes_max: u64) -> Contents {
-        let root = std::fs::File::open(path).unwrap();
-        Contents::count(root.as_fd(), bytes_max).unwrap()
+        let mut count = begun(path, bytes_max);
+        while !count.advance(Instant::now()).unwrap() {}
+        count.into_contents()
+    }
+
+    fn begun(path: &Path, bytes_max: u64) -> Count {
+        Count::begin(std::fs::File::open(path).unwrap().as_fd(), bytes_max).unwrap()
+    }
+
+    #[test]
+    fn a_count_is_made_in_turns_and_what_moves_meanwhile_counts_once() {
+        let place = tempfile::tempdir().unwrap();
+        for n in 0..100 {
+            std::fs::create_dir(place.path().join(format!("{n}"))).unwrap();
+            std::fs::write(place.path().join(format!("{n}/file")), vec![1; 64 << 10]).unwrap();
+        }
+        let mut count = begun(place.path(), u64::MAX);
+        let (mut turns, mut moved) = (0, false);
+        while !count.advance(Instant::now()).unwrap() {
+            turns += 1;
+            // From where it has been counted to each place that is still due: one of them is counted again.
+            if !moved && count.contents.files.len() == 1 {
+                let counted = |n: &u32| {
+                    let facts = std::fs::metadata(place.path().join(format!("{n}/file"))).unwrap();
+                    count.contents.files.contains(&(facts.dev(), facts.ino()))
+                };
+                let from = (0..100).find(counted).unwrap();
+                for to in (0..100).filter(|to| *to != from) {
+                    std::fs::hard_link(
+                        place.path().join(format!("{from}/file")),
+                        place.path().join(format!("{to}/again")),
+                    )
+                    .unwrap();
+                }
+                moved = true;
+            }
+        }
+        let found = count.into_contents();
+        assert!(turns > 100 && moved, "{turns} turns");
+        assert_eq!((found.files.len(), found.names), (100, 299), "{}", found.bytes);
+        assert!((6_400 << 10..7_600 << 10).contains(&found.bytes), "{}", found.bytes);
+    }
+
+    #[test]
+    fn directories_are_bounded_before_they_make_a_count_long() {
+        let mut contents = Contents { directories: DIRECTORIES_MAX - 1, ..Contents::default() };
+        let status = nix::sys::stat::stat("/").unwrap();
+        contents.add(&status);
+        assert!(!contents.too_many);
+        contents.directories += 1;
+        contents.add(&status);
+        assert!(contents.too_many);
     }
 
     #[test]

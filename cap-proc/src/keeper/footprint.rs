@@ -12,8 +12,6 @@ use std::io::Read;
 
 /// Longest `status` or `smaps_rollup` that is read.
 const FIELDS_MAX_BYTES: u64 = 16 * 1024;
-/// Longest `smaps` that is read: some 65,000 mappings, the most that a process may have, of about 1 KiB each.
-const MAPPINGS_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Threads of one process that are looked at one by one.
 const THREADS_MAX: usize = 4096;
 /// Kernel memory of a thread: its stack and what else belongs to it.
@@ -77,15 +75,17 @@ impl Process {
     }
 
     /// Its share: of pages that n processes map, an n-th. Walks the page tables. Pages of `held` files that it maps are
-    /// left out, since whoever holds the file is counted for all of it. EACCES where it may not be looked at.
-    pub fn share_bytes(&self, held: &BTreeSet<FileId>) -> Result<u64, Errno> {
+    /// left out, since whoever holds the file is counted for all of it, as far as `mappings_left`, bytes of text, goes; then
+    /// they count twice. EACCES where it may not be looked at.
+    pub fn share_bytes(&self, held: &BTreeSet<FileId>, mappings_left: &mut u64) -> Result<u64, Errno> {
         let base = format!("/proc/{}/task/{}", self.pid, self.shown_by);
         let text = read(&format!("{base}/smaps_rollup"), FIELDS_MAX_BYTES)?;
         let fields = Fields(&text);
         let bytes = |name| fields.bytes(name).unwrap_or(0);
         // What is swapped out of shared memory is in the first of the two alone; `MADV_PAGEOUT` lets a program ask for it.
         let shared_swap = bytes("Swap:").saturating_sub(self.swapped_bytes);
-        let mapped = if held.is_empty() || self.shared_bytes == 0 { 0 } else { mapped_bytes(&base, held) };
+        let looks = !held.is_empty() && self.shared_bytes > 0;
+        let mapped = if looks { mapped_bytes(&base, held, mappings_left) } else { 0 };
         let parts = [
             bytes("Pss_Anon:"),
             bytes("Pss_Shmem:").saturating_sub(mapped),
@@ -100,8 +100,9 @@ impl Process {
 }
 
 /// The share that a process has, by mappings, of memory files that are counted as held.
-fn mapped_bytes(base: &str, held: &BTreeSet<FileId>) -> u64 {
-    let Ok(text) = read(&format!("{base}/smaps"), MAPPINGS_MAX_BYTES) else { return 0 };
+fn mapped_bytes(base: &str, held: &BTreeSet<FileId>, left: &mut u64) -> u64 {
+    let Ok(text) = read(&format!("{base}/smaps"), *left) else { return 0 };
+    *left = left.saturating_sub(u64::try_from(text.len()).unwrap_or(u64::MAX));
     let (mut total, mut counted) = (0_u64, false);
     for line in text.lines() {
         if let Some(bytes) = line.strip_prefix("Pss:").and_then(kibibytes) {
@@ -185,7 +186,7 @@ mod tests {
     fn a_process_that_is_gone_holds_nothing_and_this_one_something() {
         assert!(Process::look(Pid::from_raw(i32::MAX)).is_none());
         let own = Process::look(Pid::this()).unwrap();
-        let share = own.share_bytes(&BTreeSet::new()).unwrap();
+        let share = own.share_bytes(&BTreeSet::new(), &mut 1024).unwrap();
         assert!(own.most_bytes > 0 && share > 0 && share <= own.most_bytes.saturating_mul(2), "{own:?} {share}");
     }
 }

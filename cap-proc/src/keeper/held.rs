@@ -18,6 +18,8 @@ use warden_jail::same::same_descriptors;
 const SOCKET_BYTES: u64 = 208 * 1024;
 /// What a pipe holds at least; beyond it the kernel has a bound for the whole user.
 const PIPE_BYTES: u64 = 8 * 1024;
+/// Descriptors of a tree, in all its tables, that are looked at: some 100 ms on a slow machine.
+pub const DESCRIPTORS_MAX: usize = 16_384;
 /// `st_blocks` counts in these, whatever the file system.
 const BLOCK_BYTES: u64 = 512;
 
@@ -32,6 +34,9 @@ pub struct Held {
     private: Option<Vec<u8>>,
     sockets: BTreeSet<u64>,
     pipes: BTreeSet<u64>,
+    looked_at: usize,
+    /// There are more descriptors than are looked at.
+    pub too_many: bool,
     /// Processes whose descriptors may not be seen: who makes itself undumpable, or runs an unreadable program.
     pub hidden: Vec<Pid>,
 }
@@ -50,7 +55,7 @@ impl Held {
             Err(_) => return,
             Ok(()) => {}
         }
-        if process.threads <= 1 {
+        if process.threads <= 1 || self.too_many {
             return;
         }
         for thread in Process::threads(process.pid) {
@@ -67,6 +72,11 @@ impl Held {
         let mut listing = Dir::openat(&table, ".", flags, Mode::empty())?;
         for entry in listing.iter() {
             let entry = entry?;
+            self.looked_at = self.looked_at.saturating_add(1);
+            self.too_many |= self.looked_at > DESCRIPTORS_MAX;
+            if self.too_many {
+                return Ok(());
+            }
             let link = match readlinkat(&table, entry.file_name()) {
                 Ok(link) => link,
                 // The table itself may be open to who has the same uid, root above all.

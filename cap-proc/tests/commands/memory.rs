@@ -179,7 +179,7 @@ int main(int argc, char **argv) {
   } else {
     int flags = CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
     clone(holds, stack + sizeof stack, flags, 0);
-    usleep(1500000);
+    usleep(4000000);
   }
   puts("done");
   return 0;
@@ -194,6 +194,37 @@ fn memory_that_two_processes_run_in_counts_once_and_a_thread_cannot_hide_its_des
     assert_eq!(run("vfork", "100").unwrap().stdout, "done\n");
     assert_eq!(run("thread", "60").unwrap().stdout, "done\n");
     ended_over_memory(run("thread", "200"));
+}
+
+const MANY_TABLES: &str = r#"
+#define _GNU_SOURCE
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+static int rests(void *x) { for (;;) pause(); }
+int main(int argc, char **argv) {
+  for (int n = 0; n < 400; n++) dup(0);
+  for (long n = 0; n < atol(argv[1]); n++) {
+    char *stack = malloc(1 << 14);
+    clone(rests, stack + (1 << 14), CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, 0);
+  }
+  sleep(atol(argv[2]));
+  puts("done");
+  return 0;
+}
+"#;
+
+/// Reading them made a look take as long as a command liked, and all else its keeper does wait.
+#[test]
+fn descriptors_in_many_tables_do_not_make_a_look_long() {
+    let place = tempfile::tempdir().unwrap();
+    let mut helper = helper(vec![compiled(place.path(), "tables", MANY_TABLES)]);
+    let message = ended_over_memory(helper.run(command(3, &["200", "20"])));
+    assert!(message.contains("16384 descriptors"), "{message}");
+    assert_eq!(helper.run(command(3, &["20", "2"])).unwrap().stdout, "done\n");
 }
 
 #[test]
