@@ -46,8 +46,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 const COUNT_TURN: Duration = Duration::from_millis(40);
 /// Between two counts.
 const COUNT_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Of the processor, for dividing shared pages in one look; what is not looked at by then counts whole.
-const DIVIDE_MAX: Duration = Duration::from_millis(250);
+/// Of the processor, for dividing shared pages in one look, several times what a tree of 16 GiB takes on a loaded machine;
+/// what is not looked at by then counts whole.
+const DIVIDE_MAX: Duration = Duration::from_secs(3);
 /// Of texts that list mappings, in one look: some 16,000 mappings.
 const MAPPINGS_MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// Every so manieth look is exact on a host that swaps: swapped shared memory is in no cheap number.
