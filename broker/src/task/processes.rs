@@ -302,11 +302,8 @@ impl Task {
     fn note_command_action(&mut self, row: Row, shown: &Shown, result: &Result<Done, CallError>) {
         let rendered = match result {
             Ok(done) => {
-                let command = (!shown.command.is_empty() && shown.process.is_empty()).then_some((
-                    shown.command.as_str(),
-                    shown.args.as_slice(),
-                    shown.cwd.as_str(),
-                ));
+                let begun = matches!(done.reply, ProcReply::Started { .. } | ProcReply::Ran { .. });
+                let command = begun.then_some((shown.command.as_str(), shown.args.as_slice(), shown.cwd.as_str()));
                 let content: [&[u8]; 2] = [&done.stdout, &done.stderr];
                 let subject = Subject { command, process: &shown.process, content, ..Subject::default() };
                 Ok(render::proc(&subject, &done.reply))

@@ -55,8 +55,10 @@ fn a_started_process_is_written_to_read_waited_for_and_signalled() {
         wait("stubborn"),
     ])
     .actions(&place);
-    succeeded(&actions[0]);
+    let begun = succeeded(&actions[0]);
+    assert_eq!((&begun["command"], &begun["args"][0], &begun["process"]), (&json!("sh"), &json!("-c"), &json!("talk")));
     assert_eq!(succeeded(&actions[1])["bytes"], 6);
+    assert!(actions[2]["output"].get("command").is_none(), "{}", actions[2]);
     assert_eq!(succeeded(&actions[2])["data"], "got hello\n");
     succeeded(&actions[3]);
     assert_eq!(succeeded(&actions[4])["status"], 4);
