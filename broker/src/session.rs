@@ -5,7 +5,7 @@
 
 mod apart;
 mod directories;
-mod signals;
+mod person;
 
 use crate::audit::{AuditLog, Head};
 use crate::cache::Cache;
@@ -15,19 +15,21 @@ use crate::identity::{self, Identity};
 use crate::places::{self, Places, program_folders};
 use crate::runtime::{OpenedWorkspace, Runtime};
 use crate::scratch::Scratch;
-use crate::task::Surroundings;
+use crate::task::{Cancel, Surroundings};
 use crate::terminal;
 use apart::{OurProgram, check_deciding, ours};
 use directories::{open_audit, open_cache, open_scratch};
 use nix::unistd::{Gid, Uid};
-use signals::{rotate_on_hangup, watch_signals};
-use std::cell::RefCell;
+use person::{Watch, rotate_on_hangup, watch_signals};
+use std::cell::{OnceCell, RefCell};
 use std::future::Future;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::watch;
 use warden_policy::{Access, Effective, Feature};
-use warden_spawner::birth;
+use warden_spawner::{birth, signals};
 
 /// What a session is started with.
 pub struct Request {
@@ -100,20 +102,40 @@ where
         birth::become_user(Uid::from_raw(*uid), Gid::from_raw(*gid))
             .map_err(|e| Failure::internal(format!("warden could not stop being root: {e}")))?;
     }
-    let (link, _spawner) = warden_spawner::start(binaries).map_err(|e| Failure::internal(e.to_string()))?;
+    // From here to the session's own watch: Ctrl-C reaches the spawner too, and must not be what ends it.
+    let held = signals::hold().map_err(internal("warden could not hold signals"))?;
+    let (link, spawner) = warden_spawner::start(binaries).map_err(|e| Failure::internal(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::internal(format!("the event loop could not be started: {e}")))?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async move {
+    let person = Rc::new(OnceCell::new());
+    let told = person.clone();
+    let result = local.block_on(&runtime, async move {
         let runtime = Runtime::new(link)?;
-        let session = Rc::new(open_session(runtime, request, &places, &ours, identity == Identity::Root).await?);
+        let watch = watch_signals()?;
+        let _ = told.set(watch.cancel.clone());
+        held.release().map_err(|e| Failure::internal(format!("warden could not take signals: {e}")))?;
+        let as_root = identity == Identity::Root;
+        let session = Rc::new(open_session(runtime, request, &places, &ours, (as_root, watch)).await?);
         let result = body(session.clone()).await;
         let head = end(&session);
         Ok((result?, Some(head?)))
-    })
+    });
+    // T-12: link A closes with the loop and its futures, the spawner ends with the link, and what it has reaped is gone for
+    // good, whoever process 1 is.
+    drop(local);
+    drop(runtime);
+    let asked = person.get().is_some_and(|cancel: &watch::Receiver<Cancel>| *cancel.borrow() != Cancel::No);
+    warden_spawner::await_end(spawner, if asked { SPAWNER_END_ASKED } else { SPAWNER_END });
+    result
 }
+
+/// What the spawner gets to end and reap everything it made.
+const SPAWNER_END: Duration = Duration::from_secs(2);
+/// The same where a person has asked for the end, and has waited for the task's already.
+const SPAWNER_END_ASKED: Duration = Duration::from_millis(500);
 
 /// What is asked for and cannot be given is refused, not left out in silence.
 fn refuse_unsupported(policy: &Effective) -> Result<(), Failure> {
@@ -161,9 +183,9 @@ async fn open_session(
     request: Request,
     places: &Places,
     ours: &[OurProgram],
-    as_root: bool,
+    (as_root, watch): (bool, Watch),
 ) -> Result<Session, Failure> {
-    let cancel = watch_signals()?;
+    let Watch { cancel, hangup } = watch;
     let mut workspaces = Vec::new();
     for workspace in request.policy.workspaces() {
         let path = workspace.path.to_str().ok_or_else(|| Failure::usage("a workspace's path is not UTF-8"))?;
@@ -188,7 +210,7 @@ async fn open_session(
     if as_root {
         degraded.push("the task runs as root (isolation.allow_root)".to_owned());
     }
-    rotate_on_hangup(audit.clone())?;
+    rotate_on_hangup(audit.clone(), hangup);
     // The last act before a task: from here on the broker opens nothing but beneath its own directories.
     let cache_dir = cache.as_ref().map(|cache| cache.directory().as_fd());
     let jail = warden_spawner::broker_jail::shut(audit_dir.as_fd(), run.as_fd(), cache_dir)

@@ -45,6 +45,11 @@ impl Task {
         self
     }
 
+    /// Writes it as `task.json`.
+    pub fn write(&self, place: &Place) {
+        place.write("task.json", &self.0.to_string());
+    }
+
     /// Writes it as `NAME.json` and starts `warden --json task run`.
     pub fn start_as(&self, place: &Place, name: &str) -> Running {
         let file = place.write(&format!("{name}.json"), &self.0.to_string());

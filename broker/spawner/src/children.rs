@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use warden_proto::link_a::Event;
@@ -90,6 +90,12 @@ fn filters(process: &str) -> Option<u32> {
     let text = std::fs::read(format!("/proc/{process}/status")).ok()?;
     let value = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Seccomp_filters:"))?;
     std::str::from_utf8(value).ok()?.trim().parse().ok()
+}
+
+/// Whether this process has no child any more, ended ones that are not reaped included.
+pub fn none_left() -> bool {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(Id::All, look) == Err(Errno::ECHILD)
 }
 
 /// The children of this single-threaded process, those included that have ended and are not reaped.

@@ -13,6 +13,7 @@ mod child;
 mod children;
 pub mod probe;
 mod serve;
+pub mod signals;
 #[cfg(test)]
 #[path = "../../../tests/src/skip.rs"]
 mod skip;
@@ -23,7 +24,11 @@ mod workspaces;
 pub use binaries::{Binaries, BinaryError};
 pub use template::TemplateBounds;
 
+use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
+use std::io::Write as _;
+use std::time::{Duration, Instant};
 use warden_proto::link_a::{self, LinkA, LinkAError};
 
 /// The spawner could not be started, or failed and ended.
@@ -35,6 +40,9 @@ pub enum SpawnerError {
     /// A system call failed.
     #[error("the spawner could not {0}: {1}")]
     System(&'static str, #[source] nix::errno::Errno),
+    /// The broker ended before the spawner had begun: there is nobody to serve, and nobody to tell.
+    #[error("the broker is gone")]
+    BrokerGone,
     /// It could not give up what it does not need.
     #[error("the spawner could not give up its privileges: {0}")]
     Privileges(#[from] warden_jail::process::ProcessError),
@@ -65,12 +73,32 @@ pub fn start_bounded(binaries: Binaries, bounds: TemplateBounds) -> Result<(Link
             drop(broker);
             let status = match serve::run(spawner, binaries, bounds, parent) {
                 Ok(()) => 0,
+                Err(SpawnerError::BrokerGone) => 0,
                 Err(error) => {
-                    eprintln!("warden: {error}");
+                    // Where nobody can be told, that is no reason to end in another way.
+                    let _ = writeln!(std::io::stderr(), "warden: {error}");
                     125
                 }
             };
             std::process::exit(status);
+        }
+    }
+}
+
+/// Between two looks at a spawner that ends.
+const LOOK: Duration = Duration::from_micros(500);
+
+/// Waits for the spawner's end once the broker's end of link A is closed, and reaps it (T-12): nobody else may do so where
+/// process 1 of a container reaps nothing. One that has not ended after `patience` ends with the broker, by its death signal:
+/// the broker's jail lets it kill nobody.
+pub fn await_end(spawner: Pid, patience: Duration) {
+    let until = Instant::now() + patience;
+    loop {
+        match waitpid(spawner, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) if Instant::now() >= until => return,
+            Ok(WaitStatus::StillAlive) => std::thread::sleep(LOOK),
+            Err(Errno::EINTR) => {}
+            Ok(_) | Err(_) => return,
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::binaries::Binaries;
 use crate::birth;
 use crate::child::{StartError, execute, raise_descriptor_limit};
 use crate::children::{self, Children};
+use crate::signals;
 use crate::template::{Template, TemplateBounds};
 use crate::workspaces::Workspaces;
 use nix::errno::Errno;
@@ -14,6 +15,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getppid, setsid};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 use warden_jail::process::{self, abort_on_panic};
 use warden_proto::Text;
 use warden_proto::link_a::{Command, Event, LinkA, LinkAError, Report, TAKEN_UNSAID_MAX};
@@ -38,12 +40,10 @@ pub fn run(link: LinkA, binaries: Binaries, bounds: TemplateBounds, broker: Pid)
     // Warm before it is asked for: a template that cannot start is reported with the first worker.
     spawner.template = Template::start(&spawner.binaries).ok();
     let result = spawner.serve(&signals);
-    spawner.children.kill_all();
-    if let Some(template) = spawner.template.take() {
-        template.end();
-    }
+    spawner.end_all(&signals);
     match result {
-        Err(SpawnerError::Link(LinkAError::Closed)) | Ok(()) => Ok(()),
+        // A channel that fails is one whose broker has just gone: there is nobody to tell, and the terminal is not ours.
+        Err(SpawnerError::Link(LinkAError::Closed | LinkAError::Channel(_))) | Ok(()) => Ok(()),
         other => other,
     }
 }
@@ -53,9 +53,11 @@ fn settle(broker: Pid) -> Result<SignalFd, SpawnerError> {
     let step = |what| move |errno| SpawnerError::System(what, errno);
     birth::harden().map_err(step("make itself unreadable"))?;
     abort_on_panic();
+    // Never let through again: what ends the spawner is the end of its broker.
+    signals::hold().map_err(step("hold signals"))?;
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(step("set its death signal"))?;
     if getppid() != broker {
-        return Err(SpawnerError::System("find its broker", Errno::ESRCH));
+        return Err(SpawnerError::BrokerGone);
     }
     // T-12: a keeper, worker or command that is orphaned comes here to be ended and reaped, not to init.
     prctl::set_child_subreaper(true).map_err(step("adopt orphans"))?;
@@ -85,7 +87,31 @@ fn give_up() -> Result<(), SpawnerError> {
     Ok(())
 }
 
+/// What everything that was killed gets to be gone; less than the broker waits for the spawner.
+const LAST_ENDS: Duration = Duration::from_millis(1500);
+
 impl Spawner {
+    /// T-12: kills everything, and reaps it: what is left would be process 1's to reap, and in a container that is often one
+    /// that reaps nothing. A keeper that still clears away what its command made is not waited for past the bound.
+    fn end_all(&mut self, signals: &SignalFd) {
+        self.children.kill_all();
+        if let Some(template) = self.template.take() {
+            template.end();
+        }
+        let until = Instant::now() + LAST_ENDS;
+        loop {
+            let _ = self.children.reap();
+            let _ = self.children.end_orphans(None);
+            let left = until.saturating_duration_since(Instant::now());
+            if children::none_left() || left.is_zero() {
+                return;
+            }
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            let _ = poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], timeout);
+            while let Ok(Some(_)) = signals.read_signal() {}
+        }
+    }
+
     fn serve(&mut self, signals: &SignalFd) -> Result<(), SpawnerError> {
         loop {
             let mut ready =

@@ -101,6 +101,8 @@ fn first_word(arguments: &[OsString]) -> Option<&OsString> {
 pub fn main() -> i32 {
     // T-13: before anything is read, for every command. Then, before anything is opened, what we were started with.
     let hardened = warden_spawner::birth::harden();
+    // Before there is anything to leave behind: a person's signal is the status that is told of it, whenever it comes.
+    let hardened = hardened.and(warden_spawner::signals::end_with_statuses());
     warden_proto::sys::note_inherited();
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let json = wants_json(&arguments);
@@ -111,7 +113,9 @@ pub fn main() -> i32 {
     start_log();
     if let Err(errno) = hardened {
         return answer(
-            Err(Failure::internal(format!("warden could not make itself unreadable to others: {errno}"))),
+            Err(Failure::internal(format!(
+                "warden could not make itself unreadable to others, or not take signals: {errno}"
+            ))),
             json,
         );
     }

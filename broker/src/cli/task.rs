@@ -27,7 +27,9 @@ const TASK_WALL: Duration = Duration::from_secs(600);
 #[command(
     after_help = "A manifest (TOML, YAML or JSON):\n  kind = \"goal\"\n  policy = \"warden.toml\"\n  goal = \"Make the failing test pass\"\n  [[success]]\n  command = \"python3\"\n  args = [\"-m\", \"unittest\"]\n\n\
 Example:\n  warden task run task.toml --json\n\n\
-The task is `done` only when warden itself has found every [[success]] predicate to hold; without any it ends `unverified`."
+The task is `done` only when warden itself has found every [[success]] predicate to hold; without any it ends `unverified`.\n\n\
+Signals: SIGINT (Ctrl-C), SIGTERM and SIGQUIT end the task within its grace, with status 130, 143 or 131; a second one at once. \
+SIGHUP ends nothing: it begins a new segment of the audit log."
 )]
 pub struct TaskRunArgs {
     /// The manifest

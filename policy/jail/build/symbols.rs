@@ -51,6 +51,7 @@ const OWN: &[(&str, i64)] = &[
     ("BTRFS_IOC_SUBVOL_SETFLAGS", 0x4008_941a),
     // asm-generic/ioctls.h, the newer termios
     ("TCGETS2", 0x802c_542a),
+    ("WNOHANG", 1),
 ];
 
 /// The value of `NAME|NAME|0x10`; negative numbers as the kernel sees them in a register.
