@@ -57,14 +57,18 @@ impl Sinks {
     }
 
     /// Takes a piece of output. Where it is passed through this waits as long as its reader does, without blocking; an
-    /// error is a reader that has gone away. Dropped before it is ready, the rest of the piece is lost.
+    /// error is a reader that has gone away, or output that is lost. Dropped before it is ready, the rest of the piece is lost.
     pub async fn take(&mut self, output: Output) -> nix::Result<()> {
         let Output { stream, bytes } = output;
         let Some(max) = self.keep_max_bytes else {
             let [out, err] = &mut self.watched;
             return match stream {
                 Stream::Stdout => write_patiently(stdout().as_fd(), &passed(out, &bytes)).await,
-                Stream::Stderr => write_patiently(stderr().as_fd(), &passed(err, &bytes)).await,
+                Stream::Stderr => match write_patiently(stderr().as_fd(), &passed(err, &bytes)).await {
+                    // What cannot be said there changes nothing else.
+                    Err(other) if other != Errno::EPIPE => Ok(()),
+                    said => said,
+                },
             };
         };
         let kept = match stream {

@@ -69,16 +69,24 @@ pub fn json(value: &Value) -> String {
     out
 }
 
-/// Writes text to standard output; a reader that has gone away is no error of ours. False when it has.
-pub fn say(text: &str) -> bool {
-    let mut out = stdout().lock();
-    out.write_all(visible(text).as_bytes()).and_then(|()| out.flush()).is_ok()
+/// Writes text to standard output; a reader that has gone away is no error of ours. False when it has. An error is output
+/// that somebody waits for and that was lost.
+pub fn say(text: &str) -> std::io::Result<bool> {
+    write(visible(text).as_bytes())
 }
 
-/// Writes one JSON object to standard output.
-pub fn say_json(value: &Value) {
+/// Writes one JSON object to standard output, as [`say`] does.
+pub fn say_json(value: &Value) -> std::io::Result<bool> {
+    write((json(value) + "\n").as_bytes())
+}
+
+fn write(bytes: &[u8]) -> std::io::Result<bool> {
     let mut out = stdout().lock();
-    let _ = out.write_all((json(value) + "\n").as_bytes()).and_then(|()| out.flush());
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes lines to standard error.
@@ -96,12 +104,14 @@ pub struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        stderr().lock().write_all(visible(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        // Who is told of a failure here would say so on standard error, and end over that it cannot.
+        let _ = stderr().lock().write_all(visible(&String::from_utf8_lossy(bytes)).as_bytes());
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        stderr().lock().flush()
+        let _ = stderr().lock().flush();
+        Ok(())
     }
 }
 

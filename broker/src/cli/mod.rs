@@ -15,7 +15,7 @@ mod run;
 mod step;
 mod task;
 
-use crate::failure::Failure;
+use crate::failure::{Class, Failure};
 use crate::terminal;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
@@ -133,12 +133,12 @@ fn answer(result: Result<Answer, Failure>, json: bool) -> i32 {
     match result {
         Ok(answer) => print(&answer, json),
         Err(failure) => {
+            let status = failure.class.status();
             if json {
-                terminal::say_json(&failure.to_json());
-            } else {
-                terminal::note(&format!("warden: {failure}"));
+                return told(terminal::say_json(&failure.to_json()), status);
             }
-            failure.class.status()
+            terminal::note(&format!("warden: {failure}"));
+            status
         }
     }
 }
@@ -160,12 +160,12 @@ fn explain_usage(error: &clap::Error, arguments: &[OsString], json: bool) -> Res
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let text = error.render().to_string();
-            if json {
-                terminal::say_json(&serde_json::json!({"schema": "warden.help/1", "text": text}));
+            let said = if json {
+                terminal::say_json(&serde_json::json!({"schema": "warden.help/1", "text": text}))
             } else {
-                terminal::say(&text);
-            }
-            Ok(0)
+                terminal::say(&text)
+            };
+            Ok(told(said, 0))
         }
         _ => {
             let hint = separator_hint(error, arguments).unwrap_or_default();
@@ -193,16 +193,22 @@ fn separator_hint(error: &clap::Error, arguments: &[OsString]) -> Option<String>
     })
 }
 
+/// The status of a command whose answer was written, or is wanted by nobody any more; a full disk must not pass for an answer.
+fn told(said: std::io::Result<bool>, status: i32) -> i32 {
+    let Err(error) = said else { return status };
+    terminal::note(&format!("warden: the answer could not be written to standard output: {error}"));
+    Class::Internal.status()
+}
+
 fn print(answer: &Answer, json: bool) -> i32 {
     if json {
-        terminal::say_json(&answer.json);
-    } else {
-        terminal::say(&answer.text);
-        if !answer.note.is_empty() {
-            terminal::note(&answer.note);
-        }
+        return told(terminal::say_json(&answer.json), answer.status);
     }
-    answer.status
+    let status = told(terminal::say(&answer.text), answer.status);
+    if !answer.note.is_empty() {
+        terminal::note(&answer.note);
+    }
+    status
 }
 
 /// Logs go to standard error; WARDEN_LOG chooses what (default: warnings).

@@ -97,6 +97,9 @@ pub fn fault_of(ending: &Ending, policy: &Effective) -> Fault {
             (Class::Refused, format!("the worker was ended: {why}"))
         }
         Ending::WorkerLost(why) => (Class::Unavailable, format!("the worker was lost: {why}")),
+        Ending::OutputLost(why) => {
+            (Class::Internal, format!("the guest's output could not be written to standard output: {why}"))
+        }
         Ending::HelperMissing(why) => (Class::Unavailable, why.clone()),
         Ending::AuditLost(why) => {
             (Class::Internal, format!("the audit log could not be written, so nothing went on: {why}"))

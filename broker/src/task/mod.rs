@@ -39,6 +39,7 @@ use floods::Floods;
 use handles::{Handles, Processes};
 use helpers::Helpers;
 use monitor::State;
+use nix::errno::Errno;
 use report::Report;
 use runbook::Runbook;
 use std::cell::RefCell;
@@ -128,6 +129,8 @@ pub enum Ending {
     WorkerLost(String),
     /// A helper that warden itself needs could not be started.
     HelperMissing(String),
+    /// The guest's output could not be written where it was to go.
+    OutputLost(String),
     /// The log could not be written: nothing goes on.
     AuditLost(String),
 }
@@ -359,7 +362,8 @@ impl Task {
             kept = self.sinks.take(output) => match kept {
                 Ok(()) => Ok(()),
                 // As a pipeline ends: nobody reads what the guest says any more.
-                Err(_gone) => Err(Stop(Ending::Cancelled(SIGPIPE))),
+                Err(Errno::EPIPE) => Err(Stop(Ending::Cancelled(SIGPIPE))),
+                Err(errno) => Err(Stop(Ending::OutputLost(errno.to_string()))),
             },
         }
     }

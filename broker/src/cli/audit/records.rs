@@ -146,10 +146,10 @@ pub fn follow(places: &[Place], filter: FilterArgs, lines: u32) -> Result<Answer
         first.sort_by(|a, b| a.row.time.cmp(&b.row.time));
     }
     let from = first.len().saturating_sub(count);
-    let mut going = print(first.get(from..).unwrap_or_default());
+    let mut going = print(first.get(from..).unwrap_or_default())?;
     while going {
         std::thread::sleep(POLL_PAUSE);
-        going = print(&poll(&mut followers)?);
+        going = print(&poll(&mut followers)?)?;
     }
     Ok(Answer { json: Value::Null, text: String::new(), note: String::new(), status: 0 })
 }
@@ -164,9 +164,10 @@ fn poll(followers: &mut [Follower]) -> Result<Vec<Entry>, Failure> {
 }
 
 /// False when nobody reads any more.
-fn print(entries: &[Entry]) -> bool {
+fn print(entries: &[Entry]) -> Result<bool, Failure> {
     let text: String = entries.iter().map(|entry| entry.human() + "\n").collect();
-    terminal::say(&text)
+    let lost = |e| Failure::internal(format!("the records could not be written to standard output: {e}"));
+    terminal::say(&text).map_err(lost)
 }
 
 fn open(folder: &Path) -> Result<File, Failure> {
