@@ -3,7 +3,8 @@
 use nix::sys::resource::{Resource, setrlimit};
 use thiserror::Error;
 
-/// Limits to set; `None` leaves one as inherited. The core size is always 0 (T-08).
+/// Limits to set; `None` leaves one as inherited. The core size is always 0 (T-08), and so is what a process may raise its
+/// priority by: who logs in may have been given that, and a task must not starve the host with it (T-06).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Private writable memory. Works with Wasmtime, where `address_space_bytes` breaks instantiation.
@@ -31,6 +32,8 @@ impl Limits {
     /// Sets them on the calling process.
     pub fn apply(&self) -> Result<(), LimitError> {
         no_core()?;
+        set("RLIMIT_RTPRIO", Resource::RLIMIT_RTPRIO, Some(0))?;
+        set("RLIMIT_NICE", Resource::RLIMIT_NICE, Some(0))?;
         set("RLIMIT_DATA", Resource::RLIMIT_DATA, self.data_bytes)?;
         set("RLIMIT_FSIZE", Resource::RLIMIT_FSIZE, self.file_size_bytes)?;
         set("RLIMIT_NOFILE", Resource::RLIMIT_NOFILE, self.open_files)?;
