@@ -12,7 +12,7 @@ use crate::limits::LimitKey;
 use crate::marks::Marks;
 use crate::model::{Access, Policy, Scope, Workspace};
 use crate::parse::{Reader, is_env_name, read_limits};
-use crate::source::{self, Format, SourceError, Table, nearest};
+use crate::source::{self, Format, Node, SourceError, Table, Value, nearest};
 
 pub use predicate::{BrowserCheck, FileCheck, PREDICATE_DEPTH_MAX, PREDICATES_MAX, Predicate};
 
@@ -160,6 +160,10 @@ impl Manifest {
         let policy = table.text("policy")?.map(|text| reader.path(&table, "policy", text)).transpose()?;
         let request = request(&reader, &table)?;
         let success = predicate::read_list(file, &table, "success")?;
+        let mut request = request;
+        for (index, node) in table.list("success")?.iter().enumerate() {
+            request.marks.add(format!("success[{index}]"), node.at);
+        }
         Ok(Manifest { kind, policy, request, success })
     }
 }
@@ -204,7 +208,13 @@ fn steps<'a>(reader: &Reader<'a>, table: &Table<'a>) -> Result<Vec<Step>, Source
             let error = table.wrong("capability", format!("there is no capability `{shown}`"));
             return Err(error.suggesting(nearest(&capability, CAPABILITIES)));
         }
-        let input = table.node("input").map_or_else(|| serde_json::json!({}), |node| node.value.to_json());
+        let input = match table.node("input") {
+            None => serde_json::json!({}),
+            Some(node @ Node { value: Value::Table(_), .. }) => node.value.to_json(),
+            Some(node) => {
+                return Err(table.wrong_at(node.at, "`input` is a table, as in `input = { path = \"a.txt\" }`"));
+            }
+        };
         steps.push(Step {
             capability,
             input,

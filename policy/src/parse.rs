@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<Table<'a>>, SourceError> {
         match table.node(key) {
             Some(Node { value: Value::Table(_), at }) => {
-                let message = format!("`{key}` is a list of tables; write {name}");
+                let message = format!("`{key}` is a list of tables");
                 Err(SourceError::new(self.file, *at, message).suggesting(Some(name)))
             }
             _ => table.list(key)?.iter().map(|node| Table::open(self.file, name, node, keys)).collect(),

@@ -1,5 +1,7 @@
 //! `warden task run MANIFEST`: a goal for a brain, or a runbook of fixed steps.
 
+mod early;
+
 use super::guest::{self, Guest};
 use super::layers::{self, UserLayer};
 use super::{Answer, outcome};
@@ -80,8 +82,10 @@ pub fn run(args: TaskRunArgs, json: bool) -> Result<Answer, Failure> {
     if let Some(replay) = &args.replay {
         request.llm = Some(Llm::Replay { file: layers::named(replay)? });
     }
+    let marks = request.marks.clone();
     let user = policy.map_or(UserLayer::Own, UserLayer::File);
     let layers = layers::read(user, Some(request))?;
+    early::check(&layers.policy, &kind, &success, |rule| marks.place(&name, rule))?;
     let mut deciding = layers.files;
     deciding.push(file);
     let (task, brain, runbook) = match kind {

@@ -106,9 +106,7 @@ const SUBJECTS: &[(&str, &[&str])] = &[
 pub(super) fn read_list(file: &str, table: &Table<'_>, key: &'static str) -> Result<Vec<Predicate>, SourceError> {
     let mut reading = Reading { file, count: 0 };
     if let Some(Node { value: Value::Table(_), .. }) = table.node(key) {
-        return Err(table
-            .wrong(key, "`success` is a list of tables; write [[success]]")
-            .suggesting(Some("[[success]]")));
+        return Err(table.wrong(key, "`success` is a list of tables").suggesting(Some("[[success]]")));
     }
     table.list(key)?.iter().map(|node| reading.predicate(node, 1)).collect()
 }

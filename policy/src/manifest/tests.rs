@@ -213,3 +213,23 @@ proptest! {
         let _ = parse(&text);
     }
 }
+
+#[test]
+fn a_steps_input_is_a_table_and_its_place_is_named() {
+    let parse = |input: &str| {
+        let text = format!("kind = \"runbook\"\n[[step]]\ncapability = \"fs.list_dir\"\n{input}\n");
+        Manifest::parse(&text, Format::Toml, "task.toml", Path::new("/"))
+    };
+    for input in ["input = \"x\"", "input = [1]", "input = 3"] {
+        let error = parse(input).unwrap_err().to_string();
+        assert!(error.starts_with("task.toml:4:") && error.contains("`input` is a table"), "{error}");
+    }
+    assert!(parse("input = { path = \"a\" }").is_ok() && parse("").is_ok());
+}
+
+#[test]
+fn a_remedy_is_said_once() {
+    let text = "kind = \"goal\"\ngoal = \"g\"\n[success]\nfile = \"a\"\n";
+    let error = Manifest::parse(text, Format::Toml, "task.toml", Path::new("/")).unwrap_err().to_string();
+    assert_eq!(error.matches("[[success]]").count(), 1, "{error}");
+}
