@@ -35,6 +35,14 @@ pub enum DecidingError {
         /// Why.
         source: Errno,
     },
+    /// It holds bytes that are no text.
+    #[error("{what} {path} is no UTF-8 text; save it as UTF-8")]
+    NoText {
+        /// What it is.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+    },
     /// Somebody else could change it.
     #[error(
         "{what} {path} is refused: {blame} {why}; whoever can change it decides what the task may do. Mend it with `chmod go-w` or `chown`"
@@ -136,11 +144,7 @@ impl Deciding {
 
     /// Its text.
     pub fn text(&self) -> Result<String, DecidingError> {
-        String::from_utf8(self.bytes()?).map_err(|_| DecidingError::Unreadable {
-            what: self.what,
-            path: self.path.clone(),
-            source: Errno::EILSEQ,
-        })
+        String::from_utf8(self.bytes()?).map_err(|_| DecidingError::NoText { what: self.what, path: self.path.clone() })
     }
 
     /// The folder that its relative paths are relative to.

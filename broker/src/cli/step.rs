@@ -56,6 +56,9 @@ pub struct StepArgs {
 
 /// Runs the command.
 pub fn run(args: StepArgs, json: bool) -> Result<Answer, Failure> {
+    if args.task.trim().is_empty() {
+        return Err(Failure::usage("--task: say in words what is to be done"));
+    }
     serde_json::from_str::<serde::de::IgnoredAny>(&args.observation)
         .map_err(|e| Failure::usage(format!("--observation is no JSON: {e}")))?;
     let request = request(&args)?;

@@ -113,3 +113,16 @@ fn every_help_teaches_with_an_example() {
         assert!(ran.out().contains("Example") && ran.out().contains("  warden "), "{words:?}: {}", ran.out());
     }
 }
+
+#[test]
+fn a_file_that_is_no_text_and_a_task_without_words_are_said_in_words() {
+    let place = Place::new();
+    let path = place.write("p.toml", "");
+    fs::write(&path, b"version = 1 # \xff\n").unwrap();
+    let ran = place.run(&["policy", "check", "p.toml"]);
+    assert!(ran.status() == 2 && ran.err().contains("p.toml is no UTF-8 text"), "{}", ran.err());
+    fs::write(&path, "version = 1 # ä\n").unwrap();
+    assert_eq!(place.run(&["policy", "check", "p.toml"]).status(), 0);
+    let ran = place.run(&["step", "--task", " "]);
+    assert!(ran.status() == 2 && ran.err().contains("--task"), "{}", ran.err());
+}
