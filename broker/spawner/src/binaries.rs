@@ -3,8 +3,11 @@
 //! T-10: a program that somebody else can replace would be everything the policy is not. Each is found by
 //! [`crate::trusted`], and what was passed on the way is kept: a task must not be able to write there either.
 
+use crate::child::execute;
 use crate::trusted::{self, FileIdentity, TrustError, Trusted};
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use warden_proto::msg::life::Role;
@@ -67,6 +70,22 @@ impl Binaries {
         let (sandbox, cap_fs) = (take("warden-sandbox")?, take("cap-fs")?);
         let (cap_proc, cap_llm) = (take("cap-proc")?, take("cap-llm")?);
         Ok(Self { sandbox, cap_fs, cap_proc, cap_llm, passed })
+    }
+
+    /// The first program that this system does not execute, and why; each that it does is ended before it has done anything.
+    /// A file that is there and trusted may be empty, or for another machine.
+    pub fn not_executable(&self) -> Option<(&'static str, Errno)> {
+        [Role::Compiler, Role::CapFs, Role::CapProcFront, Role::CapLlm].into_iter().find_map(|role| {
+            let (program, arguments) = self.of(role);
+            match execute(program, arguments, Vec::new()) {
+                Ok(pid) => {
+                    let _ = kill(pid, Signal::SIGKILL);
+                    while waitpid(pid, None) == Err(Errno::EINTR) {}
+                    None
+                }
+                Err(error) => Some((arguments.first().copied().unwrap_or_default(), error.errno)),
+            }
+        })
     }
 
     /// The program of `role` and its arguments.

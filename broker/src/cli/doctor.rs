@@ -72,7 +72,9 @@ impl Check {
 pub fn run(_: &DoctorArgs) -> Result<Answer, Failure> {
     // First what lies where, and who we are; then what can be enforced, as whom a task would run.
     let (mut checks, identity) = installed::checks();
+    let programs = installed::opened_programs();
     checks.extend(installed::become_task_user(&identity));
+    checks.extend(programs.as_ref().and_then(installed::executed));
     checks.extend(host::checks()?);
     checks.extend(commands::limits());
     Ok(answer(&checks))

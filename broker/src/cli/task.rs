@@ -167,6 +167,16 @@ fn builtin(name: &str, deciding: &mut Vec<Deciding>) -> Result<Vec<u8>, Failure>
     }
 }
 
+/// A brain that is no module is named: it may be one that came with warden, which nobody has asked for by its name.
+fn naming(failure: Failure, brain: Option<&Path>) -> Failure {
+    match (failure.class, brain) {
+        (Class::InvalidModule, Some(brain)) => {
+            Failure::new(failure.class, format!("{}: {}", brain.display(), failure.message))
+        }
+        _ => failure,
+    }
+}
+
 /// Runs a plan–act–observe loop to its end.
 pub fn run_loop(task: LoopTask, json: bool) -> Result<Answer, Failure> {
     if let Some(predicate) = crate::task::predicates::cannot_be_evaluated(&task.predicates) {
@@ -200,10 +210,12 @@ pub fn run_loop(task: LoopTask, json: bool) -> Result<Answer, Failure> {
         recording: recording_fd,
         keep_output: true,
     };
+    let brain =
+        deciding.iter().find(|file| ["the guest", "the brain"].contains(&file.what)).map(|file| file.path.clone());
     let request = Request { policy, user: task.user, deciding, programs, quiet: json };
     let progress = progress::for_terminal(json);
     let play = async move |session: Rc<Session>| guest::run(&session, guest, progress).await;
-    let ((ended, id), head) = session::run(request, play)?;
+    let ((ended, id), head) = session::run(request, play).map_err(|failure| naming(failure, brain.as_deref()))?;
     Ok(outcome::task(ended, &id, head.as_ref(), transcript.as_deref()))
 }
 

@@ -103,6 +103,18 @@ fn programs(folders: &[PathBuf]) -> Check {
     }
 }
 
+/// The programs, opened before the user is changed and tried after it.
+pub(super) fn opened_programs() -> Option<Binaries> {
+    Binaries::open(&program_folders()).ok()
+}
+
+/// Whether this system executes them, as the user that tasks run as.
+pub(super) fn executed(programs: &Binaries) -> Option<Check> {
+    let (name, errno) = programs.not_executable()?;
+    let why = format!("{name} cannot be executed: {errno}");
+    Some(Check::missing("programs run", why, "what needs it does not run; install all programs again, together"))
+}
+
 fn guest(folders: &[PathBuf], name: &str, loss: &'static str) -> Check {
     let shown = format!("guest {name}");
     let file = format!("guests/{name}.wasm");
@@ -115,7 +127,10 @@ fn guest(folders: &[PathBuf], name: &str, loss: &'static str) -> Check {
         );
     };
     match Deciding::open("the guest", &path, nix::unistd::getuid().as_raw()) {
-        Ok(_) => Check::ok(shown, path.display().to_string()),
+        Ok(file) if file.bytes().is_ok_and(|bytes| bytes.starts_with(b"\0asm")) => {
+            Check::ok(shown, path.display().to_string())
+        }
+        Ok(_) => Check::missing(shown, format!("{} is no WebAssembly module", path.display()), loss),
         Err(error @ DecidingError::Untrusted { .. }) => Check::missing(shown, error.to_string(), loss),
         Err(error) => Check::degraded(shown, error.to_string(), loss),
     }
@@ -238,6 +253,9 @@ mod tests {
         std::fs::create_dir(&folder).unwrap();
         let path = folder.join("agent-core.wasm");
         std::fs::write(&path, "").unwrap();
+        set_mode(&path, 0o644);
+        assert_eq!(guest(&folders, "agent-core", "loss").state, State::Missing, "empty");
+        std::fs::write(&path, "\0asm").unwrap();
         set_mode(&folder, 0o755);
         set_mode(&path, 0o644);
         assert_eq!(guest(&folders, "agent-core", "loss").state, State::Ok);
