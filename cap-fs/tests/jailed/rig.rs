@@ -1,10 +1,11 @@
 //! Starts cap-fs the way the spawner does and speaks to it the way the broker does.
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use command_fds::{CommandFdExt, FdMapping};
+use nix::fcntl::{OFlag, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
 use std::io::Write;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -85,43 +86,20 @@ pub struct Helper {
 /// Executes the binary with the link as 3 and `inherit` from 4 on.
 pub fn bear(inherit: &[OwnedFd], user: Option<u32>) -> Born {
     let (ours, theirs) = socket::pair().unwrap();
-    // Staged above every number that is about to be filled.
-    let staged: Vec<OwnedFd> = [&theirs].into_iter().chain(inherit).map(|fd| stage(fd.as_fd())).collect();
-    let numbers: Vec<RawFd> = staged.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cap-fs"));
     command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
-    let prepare = move || {
-        for (target, number) in (3..).zip(&numbers) {
-            place(*number, target)?;
-        }
-        // One that nobody told the helper about: it must be gone before it locks.
-        place(0, 77)?;
-        match user {
-            Some(user) => become_user(user),
-            None => Ok(()),
-        }
-    };
-    // SAFETY: between fork and exec only async-signal-safe calls are made: dup2, setgroups, setgid, setuid.
-    unsafe { command.pre_exec(prepare) };
+    if let Some(user) = user {
+        // Its other groups go with root.
+        command.uid(user).gid(user);
+    }
+    let passed = [theirs].into_iter().chain(inherit.iter().map(|fd| fd.try_clone().unwrap()));
+    // And one that nobody told the helper about: it must be gone before it locks.
+    let untold = std::fs::File::open("/dev/null").unwrap().into();
+    let mappings = (3..).zip(passed).chain([(77, untold)]);
+    let mappings = mappings.map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
+    command.fd_mappings(mappings).unwrap();
     let child = Process(command.spawn().unwrap());
     Born { link: FrameSocket::new(ours), child }
-}
-
-fn place(number: RawFd, target: RawFd) -> std::io::Result<()> {
-    // SAFETY: in a child before exec; whatever was open at the target is meant to be replaced.
-    if unsafe { libc::dup2(number, target) } < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-}
-
-fn become_user(user: u32) -> std::io::Result<()> {
-    nix::unistd::setgroups(&[])?;
-    nix::unistd::setgid(user.into())?;
-    Ok(nix::unistd::setuid(user.into())?)
-}
-
-fn stage(fd: std::os::fd::BorrowedFd<'_>) -> OwnedFd {
-    let number = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(300)).unwrap();
-    // SAFETY: fcntl has just made it.
-    unsafe { OwnedFd::from_raw_fd(number) }
 }
 
 pub fn directory(path: &Path) -> OwnedFd {

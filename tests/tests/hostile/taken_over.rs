@@ -1,7 +1,7 @@
 //! A live task whose own link is taken from its worker or its helper and used against the broker.
 
 use crate::{frame, hostile, hurl};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 use warden_proto::blob::Body;
@@ -12,7 +12,7 @@ use warden_proto::msg::policy::PolicyCall;
 use warden_proto::msg::proc::{GuestCommand, ProcCall, ProcReply};
 use warden_proto::msg::worker::{Origin, WorkerCall, WorkerReply};
 use warden_proto::{Bytes, FrameSocket, Kind, List, Text, codec};
-use warden_tests::{Family, Place, Process, Task, gate, is_root, log, manifest, processes, sample, skipped};
+use warden_tests::{Family, Place, Process, Running, Task, gate, is_root, log, manifest, processes, sample, skipped};
 
 /// Takes descriptor `number` out of a process, as whoever has taken the process over could use it.
 fn taken(process: &Process, number: u32) -> OwnedFd {
@@ -191,13 +191,23 @@ fn calls_out_of_their_state_end_the_worker() {
     log::verify_complete(&place);
 }
 
-/// A helper that answers what nobody asked is ended, its call told as lost, and the task goes on with a new one.
-#[test]
-fn a_live_helper_that_breaks_the_protocol_is_replaced_and_the_task_goes_on() {
-    if !is_root() {
-        return skipped("only root can take a process's link");
-    }
-    for (what, packets) in hostile().into_iter().step_by(3) {
+/// A cap-fs between two reads of its task, and its end of the link in our hands.
+struct TakenHelper {
+    place: Place,
+    running: Running,
+    helper: Process,
+    link: OwnedFd,
+}
+
+/// What became of it: the second read and a third are done.
+struct After {
+    place: Place,
+    helper: Process,
+    actions: Vec<Value>,
+}
+
+impl TakenHelper {
+    fn new() -> Self {
         let place = Place::new();
         place.work_policy(gate::COMMAND);
         place.put("work/a.txt", "hello");
@@ -206,18 +216,41 @@ fn a_live_helper_that_breaks_the_protocol_is_replaced_and_the_task_goes_on() {
         gate::reached(&place, 1);
         let helper = running.family().role("cap-fs").expect("cap-fs");
         let link = taken(&helper, 3);
-        for packet in &packets {
-            hurl(&link, packet, &[]);
-        }
+        Self { place, running, helper, link }
+    }
+
+    fn go_on(self) -> After {
+        let Self { place, running, helper, link } = self;
         drop(link);
         gate::open(&place, 1);
-        let object = running.end().outcome("unverified");
-        let actions = manifest::actions(&object);
-        let lost = manifest::failed(&actions[2], "unavailable");
+        let actions = manifest::actions(&running.end().outcome("unverified"));
+        After { place, helper, actions }
+    }
+}
+
+impl After {
+    #[track_caller]
+    fn replaced(&self, what: &str) {
+        let lost = manifest::failed(&self.actions[2], "unavailable");
         assert!(lost["message"].as_str().unwrap().contains("broke the protocol"), "{what}: {lost}");
-        assert_eq!(manifest::succeeded(&actions[3])["contents"], "hello", "{what}");
-        assert!(!helper.lives(), "{what}");
-        log::verify_complete(&place);
+        assert_eq!(manifest::succeeded(&self.actions[3])["contents"], "hello", "{what}");
+        assert!(!self.helper.lives(), "{what}");
+        log::verify_complete(&self.place);
+    }
+}
+
+/// A helper that answers what nobody asked is ended, its call told as lost, and the task goes on with a new one.
+#[test]
+fn a_live_helper_that_breaks_the_protocol_is_replaced_and_the_task_goes_on() {
+    if !is_root() {
+        return skipped("only root can take a process's link");
+    }
+    for (what, packets) in hostile().into_iter().step_by(3) {
+        let taken = TakenHelper::new();
+        for packet in &packets {
+            hurl(&taken.link, packet, &[]);
+        }
+        taken.go_on().replaced(what);
     }
 }
 
@@ -237,29 +270,16 @@ fn a_live_helper_that_answers_another_question_is_replaced() {
         ("contents", FsReply::Content { contents: forged, truncated: false }, true),
     ];
     for (what, answer, fits) in cases {
-        let place = Place::new();
-        place.work_policy(gate::COMMAND);
-        place.put("work/a.txt", "hello");
-        let read = ("fs.read_file", json!({"path": "work:a.txt"}));
-        let running = Task::runbook(&[read.clone(), gate::step(1), read.clone(), read]).start(&place);
-        gate::reached(&place, 1);
-        let helper = running.family().role("cap-fs").expect("cap-fs");
-        let link = taken(&helper, 3);
+        let taken = TakenHelper::new();
         // The second call of this peer's is the one that comes after the gate.
         let reply: FsHelperReply = Ok(answer);
-        hurl(&link, &frame(Kind::Reply, 2, &codec::encode(&reply).unwrap()), &[]);
-        drop(link);
-        gate::open(&place, 1);
-        let actions = manifest::actions(&running.end().outcome("unverified"));
+        hurl(&taken.link, &frame(Kind::Reply, 2, &codec::encode(&reply).unwrap()), &[]);
+        let after = taken.go_on();
         if fits {
-            assert_eq!(manifest::succeeded(&actions[2])["contents"], "forged", "{what}");
+            assert_eq!(manifest::succeeded(&after.actions[2])["contents"], "forged", "{what}");
             continue;
         }
-        let lost = manifest::failed(&actions[2], "unavailable");
-        assert!(lost["message"].as_str().unwrap().contains("broke the protocol"), "{what}: {lost}");
-        assert_eq!(manifest::succeeded(&actions[3])["contents"], "hello", "{what}");
-        assert!(!helper.lives(), "{what}");
-        log::verify_complete(&place);
+        after.replaced(what);
     }
 }
 
