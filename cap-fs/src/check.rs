@@ -4,18 +4,18 @@
 //! a denial, neither met nor unmet.
 
 use crate::content;
-use crate::errors::OpError;
 use crate::files::Files;
-use crate::paths;
-use crate::pulse::Pulse;
-use crate::rules::Want;
 use crate::spot::Spot;
-use crate::tree::Opened;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 use regex::bytes::RegexBuilder;
 use serde_json::Value;
+use warden_beneath::errors::OpError;
+use warden_beneath::paths;
+use warden_beneath::pulse::Pulse;
+use warden_beneath::rules::Want;
+use warden_beneath::tree::Opened;
 use warden_proto::Text;
 use warden_proto::msg::fs::{FileCheck, FsReply, HelperTarget};
 
@@ -51,7 +51,7 @@ impl Files {
     }
 
     fn verdict(&mut self, target: &HelperTarget, check: &FileCheck, pulse: &mut dyn Pulse) -> Result<Verdict, OpError> {
-        let spot = self.world.spot(&self.handles, target)?;
+        let spot = Spot::of(&self.world, &self.handles, target)?;
         let flags = match check {
             FileCheck::Exists | FileCheck::Absent => OFlag::O_PATH,
             _ => OFlag::O_RDONLY,

@@ -2,14 +2,14 @@
 //!
 //! Runs in cap-fs. Positions are ours, never the descriptor's, so that two uses of one file do not move each other.
 
-use crate::errors::OpError;
-use crate::paths;
-use crate::pulse::Pulse;
 use nix::errno::Errno;
 use nix::sys::uio::{pread, pwrite};
 use nix::unistd::ftruncate;
 use sha2::{Digest, Sha256};
 use std::os::fd::AsFd;
+use warden_beneath::errors::OpError;
+use warden_beneath::paths;
+use warden_beneath::pulse::Pulse;
 
 /// Read at once where a whole file passes through.
 const BLOCK_BYTES: usize = 64 * 1024;

@@ -2,13 +2,13 @@
 //!
 //! Runs in cap-fs, locked. The operations lie in `ops_*.rs` and `check.rs`, by kind.
 
-use crate::bounds::GrowthBound;
-use crate::errors::OpError;
 use crate::handles::Handles;
-use crate::links::DeniedInodes;
 use crate::ops_list::Listing;
-use crate::pulse::Pulse;
-use crate::spot::World;
+use warden_beneath::bounds::GrowthBound;
+use warden_beneath::errors::OpError;
+use warden_beneath::links::DeniedInodes;
+use warden_beneath::pulse::Pulse;
+use warden_beneath::world::World;
 use warden_proto::msg::fs::{FsCall, FsOrder, FsReply};
 
 /// The state of the helper.

@@ -3,18 +3,17 @@
 #[path = "../../tests/src/skip.rs"]
 pub mod skip;
 
-use crate::bounds::FileBound;
 use crate::files::{Done, Files};
-use crate::paths::OwnPaths;
-use crate::pulse::Timer;
-use crate::rules::Rules;
-use crate::rules::tests::setup;
-use crate::spot::World;
-use crate::tree::Tree;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::path::PathBuf;
 use std::time::Duration;
+use warden_beneath::bounds::FileBound;
+use warden_beneath::paths::OwnPaths;
+use warden_beneath::pulse::Timer;
+use warden_beneath::rules::Rules;
+use warden_beneath::tree::Tree;
+use warden_beneath::world::World;
 use warden_proto::Text;
 use warden_proto::blob::Body;
 use warden_proto::msg::error::{CallError, ErrorCode};
@@ -22,6 +21,16 @@ use warden_proto::msg::fs::*;
 
 pub const DENY: RuleKind = RuleKind::Deny;
 pub const DENY_WRITE: RuleKind = RuleKind::DenyWrite;
+
+/// Rules from `(glob, kind)`, their ids `rule[n]`.
+fn setup(rules: &[(&str, RuleKind)]) -> Vec<PathRuleSetup> {
+    let one = |(index, (glob, kind)): (usize, &(&str, RuleKind))| PathRuleSetup {
+        glob: Text::new(*glob).unwrap(),
+        kind: *kind,
+        rule: Text::new(format!("rule[{index}]")).unwrap(),
+    };
+    rules.iter().enumerate().map(one).collect()
+}
 
 /// Workspaces `w0`, `w1`… in one temporary directory; rule ids `rule[n]`, grants `grant[n]`.
 pub struct Fixture {

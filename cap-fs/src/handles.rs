@@ -3,10 +3,10 @@
 //! Runs in cap-fs. Numbers start at 1 and are never used twice, so a stale one names nothing (T-11). What a handle may do
 //! was decided when it was opened.
 
-use crate::bounds::FileBound;
-use crate::errors::OpError;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use warden_beneath::bounds::FileBound;
+use warden_beneath::errors::OpError;
 use warden_proto::limits::HANDLES_MAX;
 
 /// An open regular file.

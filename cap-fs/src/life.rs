@@ -1,22 +1,18 @@
 //! The life of cap-fs, its order held by types.
 
-use crate::bounds::FileBound;
 use crate::files::Files;
-use crate::glob::GlobError;
-use crate::paths::{self, OwnPaths};
-use crate::rules::Rules;
 use crate::serve;
-use crate::spot::World;
-use crate::tree::Tree;
 use crate::wire::Wire;
 use nix::errno::Errno;
-use nix::sys::stat::SFlag;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use warden_beneath::paths::OwnPaths;
+use warden_beneath::tree::Tree;
+use warden_beneath::world::{TreeError, World};
 use warden_jail::descriptors::{self, DescriptorError};
 use warden_jail::{GrantKind, Grants, Life, LifeError, Limits, Privileges, Role};
 use warden_proto::calls::CallsError;
 use warden_proto::greeting::{self, GreetingError};
-use warden_proto::msg::fs::{FsSetup, WorkspaceSetup};
+use warden_proto::msg::fs::FsSetup;
 use warden_proto::msg::life::{INHERITED_FD, Locked, Role as ProtoRole};
 use warden_proto::{FrameSocket, SocketError, sys};
 
@@ -31,16 +27,21 @@ pub enum FsLifeError {
     /// The link, or the broker's first frame, is not what is due.
     #[error(transparent)]
     Greeting(#[from] GreetingError),
-    /// A rule in the setup document cannot be used.
-    #[error("the setup document: {0}")]
-    Rule(#[from] GlobError),
-    /// A workspace's descriptor did not come, or is no directory.
+    /// A workspace's descriptor did not come.
     #[error("the workspace at descriptor {number}: {errno}")]
-    Workspace {
+    Inherited {
         /// Which.
         number: RawFd,
         /// Why.
         errno: Errno,
+    },
+    /// A workspace cannot be used as the setup document says.
+    #[error("the workspace at descriptor {number}: {source}")]
+    Workspace {
+        /// Which.
+        number: RawFd,
+        /// Why.
+        source: TreeError,
     },
     /// The process's own table of descriptors cannot be seen.
     #[error("/proc/self/fd, where opened files say where they lie: {0}")]
@@ -61,8 +62,8 @@ impl FsLifeError {
     pub fn status(&self) -> u8 {
         match self {
             Self::Greeting(GreetingError::Link(_) | GreetingError::Socket(_)) => 10,
-            Self::Greeting(_) | Self::Rule(_) => 11,
-            Self::Workspace { .. } | Self::OwnPaths(_) | Self::Descriptors(_) => 12,
+            Self::Greeting(_) | Self::Workspace { source: TreeError::Rule(_), .. } => 11,
+            Self::Inherited { .. } | Self::Workspace { .. } | Self::OwnPaths(_) | Self::Descriptors(_) => 12,
             // `prepare` and `connect` hand their own errors through the jail's.
             Self::Jail(LifeError::Connect { source, .. } | LifeError::Prepare { source, .. }) => {
                 source.downcast_ref::<Self>().map_or(13, Self::status)
@@ -101,7 +102,8 @@ fn prepare(link: &mut FrameSocket) -> Result<World, FsLifeError> {
     let (setup, []): (FsSetup, _) = greeting::receive_setup(link)?;
     let mut trees = Vec::new();
     for (number, workspace) in (INHERITED_FD..).zip(setup.workspaces.into_vec()) {
-        trees.push(tree(number, workspace)?);
+        let root = sys::inherited(number).map_err(|errno| FsLifeError::Inherited { number, errno })?;
+        trees.push(Tree::new(workspace, root).map_err(|source| FsLifeError::Workspace { number, source })?);
     }
     crate::check::settle_regex();
     let own = OwnPaths::open().map_err(FsLifeError::OwnPaths)?;
@@ -110,23 +112,6 @@ fn prepare(link: &mut FrameSocket) -> Result<World, FsLifeError> {
     keep.extend(trees.iter().map(|tree| tree.root.as_raw_fd()));
     descriptors::sweep_descriptors(&keep)?;
     Ok(World { trees, own, growth_rule: setup.growth_rule.into_string() })
-}
-
-fn tree(number: RawFd, setup: WorkspaceSetup) -> Result<Tree, FsLifeError> {
-    let failed = |errno| FsLifeError::Workspace { number, errno };
-    let root = sys::inherited(number).map_err(failed)?;
-    if paths::kind(&paths::facts(&root).map_err(failed)?) != SFlag::S_IFDIR {
-        return Err(failed(Errno::ENOTDIR));
-    }
-    Ok(Tree {
-        label: setup.label.into_string(),
-        writable: setup.writable,
-        symlinks: setup.symlinks,
-        max_file: FileBound { max_bytes: setup.max_file_bytes, rule: setup.max_file_rule.into_string() },
-        rules: Rules::parse(&setup.rules)?,
-        grant: setup.rule.into_string(),
-        root,
-    })
 }
 
 /// The task's workspaces with their modes: the fence behind the rules (T-01).

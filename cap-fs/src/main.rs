@@ -18,30 +18,23 @@
     )
 )]
 
-mod bounds;
 mod check;
 mod content;
-mod errors;
 mod files;
 #[cfg(test)]
 mod fixture;
-mod glob;
 mod handles;
+#[cfg(test)]
+mod judgement;
 mod life;
-mod links;
 mod ops_dir;
 mod ops_file;
 mod ops_handle;
 mod ops_list;
 mod ops_remove;
 mod ops_rename;
-mod paths;
-mod pulse;
-mod rules;
 mod serve;
 mod spot;
-mod tree;
-mod walk;
 mod wire;
 
 use std::process::ExitCode;

@@ -2,19 +2,19 @@
 //!
 //! Runs in cap-fs, locked.
 
-use crate::errors::OpError;
 use crate::files::Files;
 use crate::handles::{Handle, OpenDir};
 use crate::ops_file::undo;
-use crate::paths::{self, RelPath};
-use crate::rules::Want;
 use crate::spot::Spot;
-use crate::tree::{ATTEMPTS, Tree};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode, SFlag, mkdirat};
 use nix::unistd::{UnlinkatFlags, getegid, geteuid};
 use std::os::fd::{AsFd, OwnedFd};
+use warden_beneath::errors::OpError;
+use warden_beneath::paths::{self, RelPath};
+use warden_beneath::rules::Want;
+use warden_beneath::tree::{ATTEMPTS, Tree};
 use warden_proto::Text;
 use warden_proto::msg::fs::{Entry, EntryKind, FsReply, HelperTarget};
 
@@ -24,7 +24,7 @@ impl Files {
     /// `fs.open_dir`.
     pub fn open_dir(&mut self, target: &HelperTarget) -> Result<FsReply, OpError> {
         self.handles.room()?;
-        let spot = self.world.spot(&self.handles, target)?;
+        let spot = Spot::of(&self.world, &self.handles, target)?;
         let opened = spot.open(DIRECTORY, Want::See)?;
         let dir = OpenDir { fd: opened.fd, tree: spot.index, shown: spot.shown.clone() };
         let handle = self.handles.add(Handle::Dir(dir))?;
@@ -33,14 +33,14 @@ impl Files {
 
     /// `fs.ensure_dir`.
     pub fn ensure_dir(&mut self, target: &HelperTarget) -> Result<FsReply, OpError> {
-        let spot = self.world.spot(&self.handles, target)?;
+        let spot = Spot::of(&self.world, &self.handles, target)?;
         make_directories(&spot)?;
         Ok(FsReply::Done)
     }
 
     /// `fs.metadata`. Links inside the workspace are followed; one that leads nowhere is described itself.
     pub fn metadata(&mut self, target: &HelperTarget) -> Result<FsReply, OpError> {
-        let spot = self.world.spot(&self.handles, target)?;
+        let spot = Spot::of(&self.world, &self.handles, target)?;
         let name = spot.last_name();
         let (path, stat) = match spot.open(OFlag::O_PATH, Want::See) {
             Ok(opened) => (opened.path, opened.stat),

@@ -8,18 +8,18 @@
 //! sees the new bytes. The price is that a crash in the middle leaves a part; what was asked for is in the audit log.
 
 use crate::content;
-use crate::errors::OpError;
 use crate::files::{Done, Files};
 use crate::handles::{Handle, OpenFile};
-use crate::paths;
-use crate::pulse::Pulse;
-use crate::rules::Want;
 use crate::spot::{Parent, Spot};
-use crate::tree::{ATTEMPTS, Opened};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag};
 use nix::unistd::{UnlinkatFlags, unlinkat};
+use warden_beneath::errors::OpError;
+use warden_beneath::paths;
+use warden_beneath::pulse::Pulse;
+use warden_beneath::rules::Want;
+use warden_beneath::tree::{ATTEMPTS, Opened};
 use warden_proto::limits::BLOB_MAX_BYTES;
 use warden_proto::msg::fs::{FsReply, HelperTarget, OpenFlags};
 
@@ -48,7 +48,7 @@ impl Files {
             (true, true) => Make::Always,
         };
         let want = if write || flags.create { Want::Change } else { Want::See };
-        let spot = self.world.spot(&self.handles, target)?;
+        let spot = Spot::of(&self.world, &self.handles, target)?;
         let (opened, hashable) = acquire(&spot, want, write, make)?;
         if write {
             self.links.allow_write(&self.world, spot.tree, &opened.stat, &spot.shown)?;
@@ -83,7 +83,7 @@ impl Files {
         max_bytes: u32,
         pulse: &mut dyn Pulse,
     ) -> Result<Done, OpError> {
-        let spot = self.world.spot(&self.handles, target)?;
+        let spot = Spot::of(&self.world, &self.handles, target)?;
         let (opened, _) = acquire(&spot, Want::See, false, Make::Never)?;
         self.links.allow(&self.world, spot.tree, &opened.stat, Want::See, &spot.shown)?;
         let max_bytes = usize::try_from(max_bytes).unwrap_or(BLOB_MAX_BYTES).min(BLOB_MAX_BYTES);
@@ -101,7 +101,7 @@ impl Files {
         append: bool,
         parents: bool,
     ) -> Result<FsReply, OpError> {
-        let spot = self.world.spot(&self.handles, target)?;
+        let spot = Spot::of(&self.world, &self.handles, target)?;
         let len = u64::try_from(contents.len()).unwrap_or(u64::MAX);
         spot.tree.max_file.hold(len, &spot.shown)?;
         // Where there is no room for a new file none is made: what is refused leaves nothing behind.

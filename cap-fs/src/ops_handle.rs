@@ -4,12 +4,12 @@
 //! it got later does not end the handle.
 
 use crate::content;
-use crate::errors::OpError;
 use crate::files::Files;
 use crate::handles::{Handle, OpenFile};
-use crate::pulse::{Pulse, Timer};
 use nix::unistd::fsync;
 use std::time::Duration;
+use warden_beneath::errors::OpError;
+use warden_beneath::pulse::{Pulse, Timer};
 use warden_proto::Bytes;
 use warden_proto::limits::INLINE_MAX_BYTES;
 use warden_proto::msg::fs::FsReply;

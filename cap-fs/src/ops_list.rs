@@ -4,21 +4,21 @@
 //! large directory is neither quadratic nor torn (T-06). A denied entry is not shown: neither one whose path a rule covers
 //! nor one that is another name of a hidden file (T-01).
 
-use crate::errors::{OpError, shown};
 use crate::files::Files;
 use crate::ops_dir::entry;
-use crate::paths::RelPath;
-use crate::pulse::Pulse;
-use crate::rules::{Standing, Want};
 use crate::spot::Spot;
-use crate::tree::Opened;
-use crate::walk::read_names;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::fstatat;
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use warden_beneath::errors::{OpError, shown};
+use warden_beneath::paths::RelPath;
+use warden_beneath::pulse::Pulse;
+use warden_beneath::rules::{Standing, Want};
+use warden_beneath::tree::Opened;
+use warden_beneath::walk::read_names;
 use warden_proto::List;
 use warden_proto::limits::{ENTRIES_PER_REPLY_MAX, INLINE_MAX_BYTES};
 use warden_proto::msg::fs::{Entry, FsReply, HelperTarget};
@@ -39,7 +39,7 @@ pub struct Listing {
 impl Files {
     /// `fs.list_dir`.
     pub fn list_dir(&mut self, target: &HelperTarget, after: u32, pulse: &mut dyn Pulse) -> Result<FsReply, OpError> {
-        let spot = self.world.spot(&self.handles, target)?;
+        let spot = Spot::of(&self.world, &self.handles, target)?;
         let opened = spot.open(OFlag::O_RDONLY | OFlag::O_DIRECTORY, Want::See)?;
         let inode = (opened.stat.st_dev, opened.stat.st_ino);
         let path = opened.path.clone();

@@ -4,13 +4,8 @@
 //! removed: if something denied lies beneath, nothing is (T-02). Removing then judges every name again, since others may
 //! have been at work meanwhile.
 
-use crate::errors::{OpError, shown};
 use crate::files::Files;
-use crate::paths::{self, RelPath};
-use crate::pulse::Pulse;
-use crate::rules::Want;
-use crate::spot::{Parent, Spot, World};
-use crate::walk::{Level, Step, Walk};
+use crate::spot::{Parent, Spot};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag};
@@ -18,12 +13,18 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
+use warden_beneath::errors::{OpError, shown};
+use warden_beneath::paths::{self, RelPath};
+use warden_beneath::pulse::Pulse;
+use warden_beneath::rules::Want;
+use warden_beneath::walk::{Level, Step, Walk};
+use warden_beneath::world::World;
 use warden_proto::msg::fs::{FsReply, HelperTarget};
 
 impl Files {
     /// `fs.remove_file`: a file, a link, or anything else that is no directory.
     pub fn remove_file(&mut self, target: &HelperTarget) -> Result<FsReply, OpError> {
-        let spot = self.world.spot(&self.handles, target)?;
+        let spot = Spot::of(&self.world, &self.handles, target)?;
         let (parent, stat) = present(&spot)?;
         if paths::kind(&stat) == SFlag::S_IFDIR {
             return Err(OpError::system("remove as a file", &spot.shown)(Errno::EISDIR));
@@ -35,7 +36,7 @@ impl Files {
 
     /// `fs.remove_dir`, of an empty one.
     pub fn remove_dir(&mut self, target: &HelperTarget) -> Result<FsReply, OpError> {
-        let spot = self.world.spot(&self.handles, target)?;
+        let spot = Spot::of(&self.world, &self.handles, target)?;
         let parent = present_directory(&spot)?;
         remove(parent.fd.as_fd(), &parent.name, UnlinkatFlags::RemoveDir, &spot.shown)?;
         Ok(FsReply::Done)
@@ -43,7 +44,7 @@ impl Files {
 
     /// `fs.remove_dir` with all beneath it.
     pub fn remove_tree(&mut self, target: &HelperTarget, pulse: &mut dyn Pulse) -> Result<FsReply, OpError> {
-        let spot = self.world.spot(&self.handles, target)?;
+        let spot = Spot::of(&self.world, &self.handles, target)?;
         let parent = present_directory(&spot)?;
         let mut walk = begin(&self.world, &spot, &parent)?;
         while let Some(step) = walk.next(pulse)? {

@@ -5,20 +5,21 @@
 //! into another workspace comes under other rules, so all beneath it is judged by both (T-02). Rules that begin with `**/`
 //! hold under any name, so within a workspace a directory may move with denied files inside: they stay denied.
 
-use crate::errors::{OpError, shown};
 use crate::files::Files;
 use crate::ops_remove::{begin, present};
-use crate::paths::{self, RelPath};
-use crate::pulse::Pulse;
-use crate::rules::Want;
-use crate::spot::{Parent, Spot, World};
-use crate::walk::{Level, Step};
+use crate::spot::{Parent, Spot};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, SFlag, fstatat};
 use rustix::fs::{RenameFlags, renameat_with};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use warden_beneath::errors::{OpError, shown};
+use warden_beneath::paths::{self, RelPath};
+use warden_beneath::pulse::Pulse;
+use warden_beneath::rules::Want;
+use warden_beneath::walk::{Level, Step};
+use warden_beneath::world::World;
 use warden_proto::msg::fs::{FsReply, HelperTarget};
 
 impl Files {
@@ -29,8 +30,8 @@ impl Files {
         to: &HelperTarget,
         pulse: &mut dyn Pulse,
     ) -> Result<FsReply, OpError> {
-        let from = self.world.spot(&self.handles, target)?;
-        let to = self.world.spot(&self.handles, to)?;
+        let from = Spot::of(&self.world, &self.handles, target)?;
+        let to = Spot::of(&self.world, &self.handles, to)?;
         let (old, stat) = present(&from)?;
         let new = to.parent(Want::Change)?;
         let replaced = new.entry(&to.shown)?;

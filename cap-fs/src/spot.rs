@@ -3,27 +3,17 @@
 //! Runs in cap-fs. A [`Spot`] is a name in a workspace that has been judged by nobody yet; [`Spot::open`] and
 //! [`Spot::parent`] are the two ways on, and both judge twice: the name as it was asked for, and where it led (T-02).
 
-use crate::errors::{OpError, shown};
 use crate::handles::Handles;
-use crate::paths::{self, OwnPaths, PathError, RelPath};
-use crate::rules::Want;
-use crate::tree::{Opened, Tree};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FileStat, fstatat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use warden_beneath::errors::{OpError, shown};
+use warden_beneath::paths::{self, OwnPaths, PathError, RelPath};
+use warden_beneath::rules::Want;
+use warden_beneath::tree::{Opened, Tree};
+use warden_beneath::world::World;
 use warden_proto::msg::fs::HelperTarget;
-
-/// The workspaces of the task, and the eyes to see where things lie.
-#[derive(Debug)]
-pub struct World {
-    /// In the setup's order.
-    pub trees: Vec<Tree>,
-    /// See [`OwnPaths`].
-    pub own: OwnPaths,
-    /// The rule of the task's limit on growth.
-    pub growth_rule: String,
-}
 
 /// A name in a workspace.
 #[derive(Debug)]
@@ -51,9 +41,9 @@ pub struct Parent {
     pub path: RelPath,
 }
 
-impl World {
+impl<'w> Spot<'w> {
     /// What `target` names.
-    pub fn spot<'w>(&'w self, handles: &'w Handles, target: &HelperTarget) -> Result<Spot<'w>, OpError> {
+    pub fn of(world: &'w World, handles: &'w Handles, target: &HelperTarget) -> Result<Self, OpError> {
         let (index, base, text) = match target {
             HelperTarget::Workspace { workspace, path } => (usize::from(*workspace), None, path),
             HelperTarget::At { dir, path } => {
@@ -62,18 +52,18 @@ impl World {
             }
         };
         let gone = || OpError::NotFound("there is no such workspace".to_owned());
-        let tree = self.trees.get(index).ok_or_else(gone)?;
+        let tree = world.trees.get(index).ok_or_else(gone)?;
         let below = RelPath::parse(text).map_err(|e| unusable(tree, text, e))?;
         let (base, lexical) = match base {
             None => (tree.root.as_fd(), below.clone()),
             Some(dir) => {
                 let stat = paths::facts(&dir.fd).map_err(OpError::system("look at", &dir.shown))?;
-                let at = tree.own_path(&self.own, dir.fd.as_fd(), &stat, &dir.shown)?;
+                let at = tree.own_path(&world.own, dir.fd.as_fd(), &stat, &dir.shown)?;
                 (dir.fd.as_fd(), at.append(&below))
             }
         };
         let shown = shown(&tree.label, lexical.as_bytes());
-        Ok(Spot { tree, index, own: &self.own, base, below, lexical, shown })
+        Ok(Spot { tree, index, own: &world.own, base, below, lexical, shown })
     }
 }
 

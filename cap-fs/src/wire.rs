@@ -3,10 +3,10 @@
 //! Runs in cap-fs, locked. Calls are answered one at a time and in order. Frames that arrive while one is being answered
 //! wait here, boundedly: beyond that they wait in the socket, which is the broker's own bound (T-06).
 
-use crate::errors::OpError;
-use crate::pulse::{Pulse, Timer};
 use std::collections::VecDeque;
 use std::time::Duration;
+use warden_beneath::errors::OpError;
+use warden_beneath::pulse::{Pulse, Timer};
 use warden_proto::limits::{QUEUED_FRAMES_MAX, REPLY_DEADLINE};
 use warden_proto::{Frame, FrameSocket, Kind, SocketError};
 

@@ -8,6 +8,8 @@ const PROTO: &str = "warden-proto";
 const JAIL: &str = "warden-jail";
 const POLICY: &str = "warden-policy";
 const SPAWNER: &str = "warden-spawner";
+/// How anything beneath a workspace is opened and judged: one code for guests and for commands.
+const BENEATH: &str = "warden-beneath";
 
 /// Every member and what of ours it may import, in whatever role. A member that is not here fails: where it stands is for
 /// its author to decide and to say.
@@ -16,10 +18,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (POLICY, &[]),
     (JAIL, &[]),
     (SPAWNER, &[PROTO, JAIL]),
+    (BENEATH, &[PROTO]),
     ("wasi-warden", &[PROTO, POLICY, SPAWNER]),
     ("warden-sandbox", &[PROTO, JAIL]),
-    ("cap-fs", &[PROTO, JAIL]),
-    ("cap-proc", &[PROTO, JAIL]),
+    ("cap-fs", &[PROTO, JAIL, BENEATH]),
+    ("cap-proc", &[PROTO, JAIL, BENEATH]),
     ("cap-llm", &[PROTO, JAIL]),
     ("warden-tests", &[PROTO, JAIL, POLICY, SPAWNER, "wasi-warden"]),
     ("warden-bench", &[PROTO, JAIL, POLICY, SPAWNER, "wasi-warden"]),

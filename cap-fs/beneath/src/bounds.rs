@@ -1,6 +1,6 @@
 //! How long files may become, and how much they may grow.
 //!
-//! Runs in cap-fs, locked. Both are the policy's, and only here is it known what a write comes to, on the file that was
+//! Runs in the process that acts, locked. Both are the policy's, and only here is it known what a write comes to, on the file that was
 //! opened (T-06).
 
 use crate::errors::OpError;

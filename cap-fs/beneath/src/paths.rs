@@ -1,6 +1,6 @@
 //! Paths relative to a workspace's root, as bytes, and the name that the kernel gives to what was opened.
 //!
-//! Runs in cap-fs. A [`RelPath`] never holds an empty component, `.`, `..` or a slash at either end. [`OwnPaths`] reads
+//! Runs in the process that acts. A [`RelPath`] never holds an empty component, `.`, `..` or a slash at either end. [`OwnPaths`] reads
 //! `/proc/self/fd` through a descriptor opened before the jail was shut: the text of a link there is the kernel's own word
 //! on where the opened thing lies now, whatever links and names led to it (T-02).
 

@@ -1,6 +1,6 @@
 //! How an operation fails, and what of it the guest is told.
 //!
-//! Runs in cap-fs. Three classes are kept apart: a denial carries the rule; a failure carries one of the contract's codes;
+//! Runs in the process that acts. Three classes are kept apart: a denial carries the rule; a failure carries one of the contract's codes;
 //! a broken protocol is no [`OpError`] at all but ends the process (`serve.rs`). No message holds a host path: what a call
 //! names is shown as `label:relative`, control characters escaped (T-14).
 

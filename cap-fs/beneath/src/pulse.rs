@@ -1,6 +1,6 @@
 //! When a long operation has to stop.
 //!
-//! Runs in cap-fs. Walks and hashes call [`Pulse::beat`] for every entry or block; it answers with an error once the time
+//! Runs in the process that acts. Walks and hashes call [`Pulse::beat`] for every entry or block; it answers with an error once the time
 //! is up or the broker has cancelled the call (T-06).
 
 use crate::errors::OpError;

@@ -1,6 +1,6 @@
 //! A bounded walk of a directory and all beneath it, on one file system, following no link.
 //!
-//! Runs in cap-fs. Used to find denied inodes, to look before a recursive removal or a move, and to remove. Each level is
+//! Runs in the process that acts. Used to find denied inodes, to look before a recursive removal or a move, and to remove. Each level is
 //! opened from the one above it by one name, so nothing that is swapped in meanwhile can lead the walk elsewhere (T-02);
 //! depth, names held and entries seen are bounded (T-06).
 

@@ -1,6 +1,6 @@
 //! One deny glob, matched name by name.
 //!
-//! Runs in cap-fs, on names that come from the disk, so on bytes. The language is that of the policy: components divided by
+//! Runs in the process that acts, on names that come from the disk, so on bytes. The language is that of the policy: components divided by
 //! slashes; `**` stands for any number of them (at the end: at least one); within a component `*`, `?`, `[…]` and `{a,b}`
 //! match as in a shell, dots included. A glob covers what it matches and all beneath it (T-01).
 //!

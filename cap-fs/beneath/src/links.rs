@@ -1,6 +1,6 @@
 //! Files with several names, one of which may be denied.
 //!
-//! Runs in cap-fs. A hard link is a second name of a file, so a rule on names alone could be walked around by linking
+//! Runs in the process that acts. A hard link is a second name of a file, so a rule on names alone could be walked around by linking
 //! (T-02). Ordinary tools make them all the time, so they are not refused: the device and inode of every file with a
 //! denied name, in any workspace of the task, are collected when the helper starts, and a file with several names is
 //! judged by them too.
@@ -15,9 +15,9 @@ use crate::glob::Case;
 use crate::paths;
 use crate::pulse::{Pulse, Timer};
 use crate::rules::{Rule, Standing, Want};
-use crate::spot::World;
 use crate::tree::Tree;
 use crate::walk::{Step, Walk};
+use crate::world::World;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FileStat, SFlag, fstatat};
@@ -64,6 +64,11 @@ impl DeniedInodes {
         found.taken = Instant::now();
         found.cost = found.taken.saturating_duration_since(started);
         found
+    }
+
+    /// Whether every workspace was walked to its end.
+    pub fn is_complete(&self) -> bool {
+        self.complete
     }
 
     fn collect_tree(&mut self, index: usize, tree: &Tree, pulse: &mut dyn Pulse) -> Result<(), OpError> {
@@ -168,6 +173,3 @@ fn passable(error: &OpError) -> bool {
     matches!(error.errno(), Some(Errno::ENOENT | Errno::EACCES | Errno::EPERM | Errno::ENOTDIR | Errno::ELOOP))
         || matches!(error, OpError::Denied { .. })
 }
-
-#[cfg(test)]
-mod tests;

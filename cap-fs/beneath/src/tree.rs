@@ -1,6 +1,6 @@
 //! One workspace: its directory, its mode, its rules, and the one way in which anything beneath it is opened.
 //!
-//! Runs in cap-fs. Every open is an `openat2` beneath a directory that was itself opened so, and nothing is acted on before
+//! Runs in the process that acts. Every open is an `openat2` beneath a directory that was itself opened so, and nothing is acted on before
 //! the kernel has said what it is and where it lies ([`Tree::judge_opened`]): a name is a wish, the descriptor is the fact (T-02).
 
 use crate::bounds::FileBound;
@@ -231,6 +231,3 @@ fn swapped_case(name: &[u8]) -> Vec<u8> {
             .collect(),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,6 @@
 //! The deny rules of one workspace and what they say about a path.
 //!
-//! Runs in cap-fs. A rule is asked about where something really lies and about the name that was asked for; either is
+//! Runs in the process that acts. A rule is asked about where something really lies and about the name that was asked for; either is
 //! enough to deny, and deny wins whatever the order (T-01, T-02).
 
 use crate::glob::{Case, Glob, GlobError, Places, Spelling};
@@ -147,12 +147,12 @@ impl Rules {
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
     use warden_proto::Text;
 
     /// Rules from `(glob, kind)`, their ids `rule[n]`.
-    pub fn setup(rules: &[(&str, RuleKind)]) -> Vec<PathRuleSetup> {
+    fn setup(rules: &[(&str, RuleKind)]) -> Vec<PathRuleSetup> {
         let one = |(index, (glob, kind)): (usize, &(&str, RuleKind))| PathRuleSetup {
             glob: Text::new(*glob).unwrap(),
             kind: *kind,
