@@ -76,6 +76,7 @@ fn documents_point_at_files_that_exist() {
         "docs/policy.md",
         "docs/tasks.md",
         "docs/install.md",
+        "docs/tools.md",
     ] {
         let text = std::fs::read_to_string(tree().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         for path in paths(&text) {
