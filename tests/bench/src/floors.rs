@@ -1,7 +1,7 @@
 //! The floors: the same work with nothing of wasi-warden around it.
 
 use crate::stats::Samples;
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, sendmsg, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
@@ -16,6 +16,15 @@ pub fn pin_to_one_cpu() {
     let mut set = CpuSet::new();
     set.set(0).expect("a CPU 0");
     sched_setaffinity(Pid::from_raw(0), &set).expect("pinning");
+}
+
+/// Calls `act` with this process, and so all that it starts, on the first CPU; then as before.
+pub fn on_one_cpu<T>(act: impl FnOnce() -> T) -> T {
+    let before = sched_getaffinity(Pid::from_raw(0)).expect("the CPUs of this process");
+    pin_to_one_cpu();
+    let done = act();
+    sched_setaffinity(Pid::from_raw(0), &before).expect("pinning");
+    done
 }
 
 fn pair() -> (OwnedFd, OwnedFd) {
