@@ -1,12 +1,12 @@
 //! Reads `policy/seccomp/*.json`, assembles each role's program and checks it against seccompiler's.
 
-use crate::bpf::{self, Action, Condition, Instruction, Op, Rule};
+use crate::bpf::{self, Action, Beyond, Condition, Instruction, Op, Rule};
 use crate::{symbols, syscalls};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +24,11 @@ pub struct RuleFile {
     errno: Vec<Entry>,
     #[serde(default)]
     kill: Vec<Entry>,
+    /// For a denylist that stands alone: the calls it leaves as they are, each named, with the reason.
+    #[serde(default)]
+    left: Vec<Left>,
+    /// For such a one: what numbers are answered that `build/syscalls.rs` has no name for.
+    unknown: Option<Unknown>,
     pub self_test: Vec<SelfTest>,
 }
 
@@ -42,6 +47,20 @@ struct Entry {
     #[serde(default)]
     args: Vec<Argument>,
     errno: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Left {
+    syscall: Names,
+    why: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unknown {
+    errno: String,
+    why: String,
 }
 
 #[derive(Deserialize)]
@@ -76,6 +95,7 @@ enum Operation {
     Ne,
     MaskedEq,
     AnyBit,
+    Above,
 }
 
 #[derive(Deserialize)]
@@ -120,8 +140,9 @@ pub fn compile(text: &str) -> Result<Filter, String> {
         DefaultAction::Allow => Action::Allow,
     };
     let check_arch = file.over.is_none();
-    let program = bpf::assemble(&rules, default, check_arch).map_err(|e| e.to_string())?;
-    agree(&rules, default, check_arch, &program)?;
+    let beyond = file.beyond(&mut rules)?;
+    let program = bpf::assemble_known(&rules, default, check_arch, beyond).map_err(|e| e.to_string())?;
+    agree(&rules, Judge { default, check_arch, beyond }, &program)?;
     let mut self_test = Vec::new();
     for test in &file.self_test {
         if test.why.trim().is_empty() {
@@ -135,12 +156,53 @@ pub fn compile(text: &str) -> Result<Filter, String> {
     Ok(Filter { role: file.role, over: file.over, program, self_test })
 }
 
+impl RuleFile {
+    /// A denylist says what it leaves as well as what it takes: a call that nobody has decided about does not build,
+    /// and a number that has no name here yet is answered as by a kernel that does not know it (T-03, T-07).
+    fn beyond(&self, rules: &mut Vec<Rule>) -> Result<Option<Beyond>, String> {
+        let denylist = matches!(self.default, DefaultAction::Allow) && self.over.is_none();
+        let Some(unknown) = self.unknown.as_ref().filter(|_| denylist) else {
+            let lists = denylist || self.unknown.is_some() || !self.left.is_empty();
+            return if lists { Err("`unknown` and `left` belong to a denylist, and to each".into()) } else { Ok(None) };
+        };
+        if unknown.why.trim().is_empty() {
+            return Err("unknown: `why` is empty".into());
+        }
+        let action = Action::Errno(symbols::errno(&unknown.errno)?);
+        let mut decided: BTreeSet<i64> = rules.iter().map(|rule| i64::from(rule.number)).collect();
+        for left in &self.left {
+            if left.why.trim().is_empty() {
+                return Err(format!("{:?}: `why` is empty", left.syscall.list()));
+            }
+            for name in left.syscall.list() {
+                let number = syscalls::number(name).ok_or_else(|| format!("`{name}` is no system call of x86-64"))?;
+                if !decided.insert(number) {
+                    return Err(format!("`{name}` is left as it is, and decided elsewhere too"));
+                }
+            }
+        }
+        if let Some((name, _)) = syscalls::all().find(|(_, number)| !decided.contains(number)) {
+            return Err(format!("nobody has decided whether `{name}` is left or refused"));
+        }
+        let newest = decided.last().and_then(|number| u32::try_from(*number).ok()).ok_or("no call is decided")?;
+        let gaps = (0..newest).filter(|number| !decided.contains(&i64::from(*number)));
+        rules.extend(gaps.map(|number| Rule { number, conditions: Vec::new(), action }));
+        Ok(Some(Beyond { newest, action }))
+    }
+}
+
+impl Names {
+    fn list(&self) -> &[String] {
+        match self {
+            Names::One(name) => std::slice::from_ref(name),
+            Names::Many(names) => names,
+        }
+    }
+}
+
 impl Entry {
     fn rules(&self, kind: &str, into: &mut Vec<Rule>) -> Result<(), String> {
-        let names = match &self.syscall {
-            Names::One(name) => std::slice::from_ref(name),
-            Names::Many(names) => names.as_slice(),
-        };
+        let names = self.syscall.list();
         if self.why.trim().is_empty() {
             return Err(format!("{names:?}: `why` is empty"));
         }
@@ -179,10 +241,11 @@ impl Argument {
             Operation::Ne => Op::Ne,
             Operation::MaskedEq => Op::MaskedEq,
             Operation::AnyBit => Op::AnyBit,
+            Operation::Above => Op::Above,
         };
         let mask = match (&self.mask, op) {
             (Some(mask), Op::MaskedEq | Op::AnyBit) => cut(mask.get()?),
-            (None, Op::Eq | Op::Ne) => 0,
+            (None, Op::Eq | Op::Ne | Op::Above) => 0,
             _ => return Err("`mask` belongs to masked_eq and any_bit, and only there".into()),
         };
         let value = cut(self.value.get()?);
@@ -198,7 +261,7 @@ impl Argument {
 
 /// Compiles every group of rules with seccompiler as well, and compares the two on each call number and
 /// on argument values around every constant of the file. A mistake would have to be made twice.
-fn agree(rules: &[Rule], default: Action, check_arch: bool, program: &[Instruction]) -> Result<(), String> {
+fn agree(rules: &[Rule], judge: Judge, program: &[Instruction]) -> Result<(), String> {
     let mut groups: BTreeMap<Action, BTreeMap<i64, Vec<SeccompRule>>> = BTreeMap::new();
     for rule in rules {
         let calls = groups.entry(rule.action).or_default();
@@ -207,9 +270,9 @@ fn agree(rules: &[Rule], default: Action, check_arch: bool, program: &[Instructi
     }
     let oracles: Vec<(Action, Vec<Instruction>)> =
         groups.into_iter().map(|(action, calls)| Ok((action, oracle(calls)?))).collect::<Result<_, String>>()?;
-    for call in samples(rules, check_arch) {
+    for call in samples(rules, judge.check_arch) {
         let found = bpf::interpret(program, &call).ok_or("the program is not valid BPF")?;
-        let expected = expected(&oracles, &call, default)?;
+        let expected = expected(&oracles, &call, judge)?;
         if found != expected.code() {
             return Err(format!("assembler and seccompiler disagree on {call:?}: {found:#x}, {expected:?}"));
         }
@@ -217,7 +280,15 @@ fn agree(rules: &[Rule], default: Action, check_arch: bool, program: &[Instructi
     Ok(())
 }
 
-fn expected(oracles: &[(Action, Vec<Instruction>)], call: &bpf::Call, default: Action) -> Result<Action, String> {
+/// What a program answers besides its rules.
+#[derive(Clone, Copy)]
+struct Judge {
+    default: Action,
+    check_arch: bool,
+    beyond: Option<Beyond>,
+}
+
+fn expected(oracles: &[(Action, Vec<Instruction>)], call: &bpf::Call, judge: Judge) -> Result<Action, String> {
     if call.arch != bpf::AUDIT_ARCH_X86_64 || call.number >= bpf::X32_BIT {
         return Ok(Action::KillProcess);
     }
@@ -226,7 +297,8 @@ fn expected(oracles: &[(Action, Vec<Instruction>)], call: &bpf::Call, default: A
             return Ok(*action);
         }
     }
-    Ok(default)
+    let beyond = judge.beyond.filter(|beyond| call.number > beyond.newest);
+    Ok(beyond.map_or(judge.default, |beyond| beyond.action))
 }
 
 const MATCH: u32 = 0x7ffc_0000; // SECCOMP_RET_LOG, only a mark here
@@ -249,6 +321,7 @@ fn oracle_rules(rule: &Rule) -> Result<Vec<SeccompRule>, String> {
         let options = match condition.op {
             Op::Eq => vec![one(SeccompCmpOp::Eq, condition.value)?],
             Op::Ne => vec![one(SeccompCmpOp::Ne, condition.value)?],
+            Op::Above => vec![one(SeccompCmpOp::Gt, condition.value)?],
             Op::MaskedEq => vec![one(SeccompCmpOp::MaskedEq(condition.mask), condition.value)?],
             Op::AnyBit => (0..64)
                 .map(|bit| 1u64 << bit)

@@ -8,7 +8,7 @@ macro_rules! symbols {
 }
 
 symbols! {
-    AF_UNIX, AF_INET, SOCK_STREAM, SOCK_SEQPACKET, SOCK_CLOEXEC,
+    AF_UNIX, AF_INET, SOL_SOCKET, SOCK_STREAM, SOCK_SEQPACKET, SOCK_CLOEXEC,
     AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, O_RDONLY, O_PATH, O_DIRECTORY, O_CLOEXEC, O_CREAT, S_ISUID, S_ISGID,
     PROT_EXEC, MAP_PRIVATE,
     CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND, CLONE_PTRACE, CLONE_VFORK, CLONE_PARENT, CLONE_THREAD,
@@ -34,6 +34,30 @@ const OWN: &[(&str, i64)] = &[
     // asm-generic/fcntl.h
     ("F_SETLEASE", 1024),
     ("F_NOTIFY", 1026),
+    ("F_SETOWN", 8),
+    ("F_SETOWN_EX", 15),
+    // linux/fcntl.h: the newest that was looked at, F_GETDELEG; F_SETDELEG, a lease by another name, is the next
+    ("F_NEWEST", 1039),
+    // asm-generic/sockios.h
+    ("FIOSETOWN", 0x8901),
+    ("SIOCSPGRP", 0x8902),
+    // linux/prctl.h
+    ("PR_SET_MM", 35),
+    ("PR_SCHED_CORE", 62),
+    ("PR_SET_PTRACER", 0x5961_6d61),
+    // The newest that was looked at, PR_LOCK_SHADOW_STACK_STATUS
+    ("PR_NEWEST", 76),
+    // asm-generic/socket.h: the classic and the other kind of program on a socket, alone and for a group
+    ("SO_ATTACH_FILTER", 26),
+    ("SO_ATTACH_BPF", 50),
+    ("SO_ATTACH_REUSEPORT_CBPF", 51),
+    ("SO_ATTACH_REUSEPORT_EBPF", 52),
+    // linux/fscrypt.h
+    ("FS_IOC_ADD_ENCRYPTION_KEY", 0xc050_6617),
+    ("FS_IOC_REMOVE_ENCRYPTION_KEY", 0xc040_6618),
+    // linux/memfd.h, asm-generic/mman-common.h
+    ("MFD_HUGETLB", 4),
+    ("MAP_HUGETLB", 0x4_0000),
     // asm-generic/ioctl.h: the parts of a request's number
     ("IOC_DIRECTION", 0xc000_0000),
     ("IOC_SIZE", 0x3fff_0000),
@@ -79,7 +103,7 @@ macro_rules! errnos {
     };
 }
 
-errnos! { EPERM, EACCES, ENOSYS, EINVAL, EAFNOSUPPORT, EOPNOTSUPP, EHOSTDOWN, EHOSTUNREACH }
+errnos! { EPERM, EACCES, ENOSYS, EINVAL, ENOMEM, EAFNOSUPPORT, EOPNOTSUPP, EHOSTDOWN, EHOSTUNREACH }
 
 /// The number of an errno that a rule may answer with.
 pub fn errno(name: &str) -> Result<u16, String> {

@@ -65,6 +65,8 @@ pub enum Op {
     MaskedEq,
     /// `argument & mask != 0`.
     AnyBit,
+    /// Greater than `value`, both without a sign.
+    Above,
 }
 
 /// One condition on one argument; `qword` compares all 64 bits, else the low 32, which is right for
@@ -116,7 +118,27 @@ impl Answers {
 ///
 /// Layout: architecture, number, the chain of comparisons, argument checks, answers. Every jump goes
 /// straight to an answer, so an undecided call costs no more than its comparisons.
+#[allow(dead_code)] // the build has the one below
 pub fn assemble(rules: &[Rule], default: Action, check_arch: bool) -> Result<Vec<Instruction>, AssembleError> {
+    assemble_known(rules, default, check_arch, None)
+}
+
+/// The calls that a denylist was written against: it knows nothing of a number above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beyond {
+    /// The highest number somebody has decided about.
+    pub newest: u32,
+    /// What every number above is answered, up to those of x32.
+    pub action: Action,
+}
+
+/// The same for a denylist that must not allow what kernels learn after it was written (T-03, T-07).
+pub fn assemble_known(
+    rules: &[Rule],
+    default: Action,
+    check_arch: bool,
+    beyond: Option<Beyond>,
+) -> Result<Vec<Instruction>, AssembleError> {
     let calls = group(rules)?;
     let mut assembler = Assembler::default();
     let mut answers = Answers::default();
@@ -129,7 +151,7 @@ pub fn assemble(rules: &[Rule], default: Action, check_arch: bool) -> Result<Vec
         let kill = answers.label(&mut assembler, Action::KillProcess);
         assembler.branch(JGE, X32_BIT, kill);
     }
-    let checks = chain(&calls, default, &mut assembler, &mut answers);
+    let checks = chain(&calls, default, beyond, &mut assembler, &mut answers);
     for (label, rules) in checks {
         assembler.here(label);
         arguments(rules, default, &mut assembler, &mut answers);
@@ -166,6 +188,7 @@ fn group(rules: &[Rule]) -> Result<BTreeMap<u32, Vec<&Rule>>, AssembleError> {
 fn chain<'r>(
     calls: &'r BTreeMap<u32, Vec<&'r Rule>>,
     default: Action,
+    beyond: Option<Beyond>,
     assembler: &mut Assembler,
     answers: &mut Answers,
 ) -> Vec<(Label, &'r [&'r Rule])> {
@@ -190,6 +213,10 @@ fn chain<'r>(
     for (first, last, action) in runs(&plain) {
         let target = answers.label(assembler, action);
         spans.push((first, last, target));
+    }
+    if let Some(Beyond { newest, action }) = beyond {
+        let target = answers.label(assembler, action);
+        spans.push((newest + 1, X32_BIT - 1, target));
     }
     let default = answers.label(assembler, default);
     let end = spans.len();
@@ -285,11 +312,19 @@ fn compare(condition: &Condition, assembler: &mut Assembler, yes: Label, no: Lab
                 assembler.jump(JEQ, value, yes, no);
             }
             Op::AnyBit => assembler.jump(JSET, mask, yes, no),
+            Op::Above => assembler.jump(JGT, value, yes, no),
         }
     };
     if condition.qword {
         let next = assembler.label();
         match condition.op {
+            Op::Above => {
+                let equal = assembler.label();
+                assembler.load(low + 4);
+                assembler.jump(JGT, value_high, yes, equal);
+                assembler.here(equal);
+                assembler.jump(JEQ, value_high, next, no);
+            }
             Op::Eq | Op::MaskedEq => word(assembler, low + 4, mask_high, value_high, next, no),
             Op::Ne | Op::AnyBit => word(assembler, low + 4, mask_high, value_high, yes, next),
         }

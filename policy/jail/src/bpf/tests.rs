@@ -81,3 +81,30 @@ fn no_rule_leaves_the_default() {
     let program = assemble(&[], Action::Errno(9), false).expect("assembles");
     assert_eq!(answer(&program, 1, [0; 6]), Action::Errno(9).code());
 }
+
+#[test]
+fn above_compares_without_a_sign() {
+    let program = assemble(&[rule(3, vec![dword(0, Op::Above, 5, 0)], Action::Errno(1))], Action::Allow, true);
+    let program = program.expect("assembles");
+    for (argument, expected) in [(5, Action::Allow), (6, Action::Errno(1)), (1 << 40, Action::Allow)] {
+        assert_eq!(answer(&program, 3, [argument, 0, 0, 0, 0, 0]), expected.code(), "{argument:#x}");
+    }
+    assert_eq!(answer(&program, 3, [u64::from(u32::MAX), 0, 0, 0, 0, 0]), Action::Errno(1).code());
+    let whole = Condition { index: 0, qword: true, op: Op::Above, value: 1 << 32 | 5, mask: 0 };
+    let program = assemble(&[rule(3, vec![whole], Action::Errno(1))], Action::Allow, true).expect("assembles");
+    for (argument, expected) in [(9, Action::Allow), (1 << 32 | 5, Action::Allow), (1 << 32 | 6, Action::Errno(1))] {
+        assert_eq!(answer(&program, 3, [argument, 0, 0, 0, 0, 0]), expected.code(), "{argument:#x}");
+    }
+    assert_eq!(answer(&program, 3, [2 << 32, 0, 0, 0, 0, 0]), Action::Errno(1).code());
+}
+
+#[test]
+fn a_denylist_does_not_allow_what_is_younger_than_it() {
+    let beyond = Some(Beyond { newest: 469, action: Action::Errno(38) });
+    let program = assemble_known(&[rule(7, vec![], Action::Errno(1))], Action::Allow, true, beyond).expect("assembles");
+    for (number, expected) in [(7, Action::Errno(1)), (469, Action::Allow), (470, Action::Errno(38))] {
+        assert_eq!(answer(&program, number, [0; 6]), expected.code(), "{number}");
+    }
+    assert_eq!(answer(&program, X32_BIT - 1, [0; 6]), Action::Errno(38).code());
+    assert_eq!(answer(&program, X32_BIT, [0; 6]), Action::KillProcess.code(), "x32 still dies");
+}

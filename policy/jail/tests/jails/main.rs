@@ -7,12 +7,14 @@
 mod allowlists;
 mod child;
 mod commands;
+mod denylist;
 mod descriptors;
 mod files;
 mod foreign;
 mod handlers;
 mod lives;
 mod memory;
+mod numbers;
 mod rules;
 mod scopes;
 mod set_id;
@@ -25,9 +27,10 @@ type Test = (&'static str, fn());
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let groups: [&[Test]; 13] = [
+    let groups: [&[Test]; 14] = [
         allowlists::TESTS,
         commands::TESTS,
+        denylist::TESTS,
         descriptors::TESTS,
         files::TESTS,
         foreign::TESTS,

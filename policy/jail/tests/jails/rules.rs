@@ -23,7 +23,7 @@ fn whys() {
         let file: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(file["role"], role.name());
         let mut rules = 0;
-        for list in ["allow", "errno", "kill", "self_test"] {
+        for list in ["allow", "errno", "kill", "left", "self_test"] {
             for rule in file[list].as_array().into_iter().flatten() {
                 let why = rule["why"].as_str().unwrap_or_default();
                 assert!(why.trim().len() > 2, "{role}: {rule} has no why");
@@ -74,11 +74,13 @@ fn no_filter() {
     }
 }
 
-/// Installing costs about 2.5 µs an instruction: a filter that outgrows this is noticed.
+/// Installing costs about 2.5 µs an instruction: a filter that outgrows this is noticed. The runner's is installed once
+/// a task, and names what a denylist has to; the others are installed for each command or worker.
 fn small() {
     for role in Role::ALL {
         let found = seccomp::instructions(role);
         println!("note: the filter of {role} has {found} instructions");
-        assert!(found <= 160, "{role}: {found} instructions");
+        let most = if role == Role::CapProcRunner { 240 } else { 160 };
+        assert!(found <= most, "{role}: {found} instructions");
     }
 }
