@@ -167,9 +167,19 @@ impl Peer {
 
     /// Sends a call and returns its number. One call is under way at a time.
     pub async fn begin_call<C: Encode>(&mut self, call: &C, deadline: Instant) -> Result<u32, PeerError> {
+        self.begin_call_with(call, &[], deadline).await
+    }
+
+    /// The same with the descriptors that the call states.
+    pub async fn begin_call_with<C: Encode>(
+        &mut self,
+        call: &C,
+        descriptors: &[BorrowedFd<'_>],
+        deadline: Instant,
+    ) -> Result<u32, PeerError> {
         let request = self.next_request;
         self.next_request = self.next_request.wrapping_add(1).max(1);
-        self.send(Kind::Call, request, call, &[], deadline).await?;
+        self.send(Kind::Call, request, call, descriptors, deadline).await?;
         Ok(request)
     }
 

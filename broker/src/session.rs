@@ -43,6 +43,8 @@ pub struct Request {
     pub programs: Vec<Deciding>,
     /// Say on standard error what is done.
     pub quiet: bool,
+    /// A guest will run: a template is warmed for it, and compiled code is kept.
+    pub guests: bool,
 }
 
 /// A broker that can run tasks.
@@ -104,7 +106,8 @@ where
     }
     // From here to the session's own watch: Ctrl-C reaches the spawner too, and must not be what ends it.
     let held = signals::hold().map_err(internal("warden could not hold signals"))?;
-    let (link, spawner) = warden_spawner::start(binaries).map_err(|e| Failure::internal(e.to_string()))?;
+    let start = if request.guests { warden_spawner::start } else { warden_spawner::start_cold };
+    let (link, spawner) = start(binaries).map_err(|e| Failure::internal(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -199,7 +202,7 @@ async fn open_session(
     check_deciding(&request, &workspaces, places, ours)?;
     let (audit, audit_dir) = open_audit(&request.policy, places)?;
     let audit = Rc::new(RefCell::new(audit));
-    let (cache, cache_warning) = open_cache(&places.cache);
+    let (cache, cache_warning) = if request.guests { open_cache(&places.cache) } else { (None, None) };
     if let Some(warning) = cache_warning
         && !request.quiet
     {

@@ -19,7 +19,7 @@ use wasi_warden::output::Sinks;
 use wasi_warden::progress::Silent;
 use wasi_warden::runtime::Runtime;
 use wasi_warden::session::{self, Request, Session};
-use wasi_warden::task::{Ended, Spec, Task};
+use wasi_warden::task::{Ended, Player, Spec, Task};
 
 fn main() {
     let words: Vec<String> = std::env::args().collect();
@@ -49,6 +49,7 @@ fn two_tasks(folder: &Path) -> Result<Value, Failure> {
         deciding: Vec::new(),
         programs: Vec::new(),
         quiet: true,
+        guests: true,
     };
     let brain = std::fs::read(warden_tests::sample("control-probe.wasm")).expect("the probe");
     let (seen, _head) = session::run(request, async move |session| {
@@ -96,8 +97,7 @@ async fn begin(
         fuel: None,
         memory_bytes: 64 << 20,
         output_max_bytes: 1 << 20,
-        guest,
-        code: code.try_clone().expect("a copy"),
+        player: Some(Player { kind: guest, code: code.try_clone().expect("a copy") }),
         predicates: Vec::new(),
         runbook: None,
         workspaces: vec![session.workspaces[at].clone()],

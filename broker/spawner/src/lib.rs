@@ -58,6 +58,11 @@ pub fn start(binaries: Binaries) -> Result<(LinkA, Pid), SpawnerError> {
     start_bounded(binaries, TemplateBounds::default())
 }
 
+/// The same for a session in which no guest runs: a template is started only if one is asked for after all.
+pub fn start_cold(binaries: Binaries) -> Result<(LinkA, Pid), SpawnerError> {
+    start_bounded(binaries, TemplateBounds { warm: false, ..TemplateBounds::default() })
+}
+
 /// The same with other bounds of a template's service.
 pub fn start_bounded(binaries: Binaries, bounds: TemplateBounds) -> Result<(LinkA, Pid), SpawnerError> {
     let threads = birth::thread_count();

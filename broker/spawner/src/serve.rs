@@ -38,7 +38,9 @@ pub fn run(link: LinkA, binaries: Binaries, bounds: TemplateBounds, broker: Pid)
     let (children, workspaces) = (Children::default(), Workspaces::default());
     let mut spawner = Spawner { link, binaries, template: None, children, workspaces, bounds, taken: 0 };
     // Warm before it is asked for: a template that cannot start is reported with the first worker.
-    spawner.template = Template::start(&spawner.binaries).ok();
+    if bounds.warm {
+        spawner.template = Template::start(&spawner.binaries).ok();
+    }
     let result = spawner.serve(&signals);
     spawner.end_all(&signals);
     match result {

@@ -23,11 +23,13 @@ pub struct TemplateBounds {
     pub forks_max: u32,
     /// Its life.
     pub age_max: Duration,
+    /// One is started before it is asked for.
+    pub warm: bool,
 }
 
 impl Default for TemplateBounds {
     fn default() -> Self {
-        Self { forks_max: 1_000, age_max: Duration::from_secs(600) }
+        Self { forks_max: 1_000, age_max: Duration::from_secs(600), warm: true }
     }
 }
 

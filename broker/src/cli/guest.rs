@@ -11,7 +11,7 @@ use crate::output::Sinks;
 use crate::progress::Progress;
 use crate::session::Session;
 use crate::task::runbook::Runbook;
-use crate::task::{Ended, Ending, Spec, Task};
+use crate::task::{Ended, Ending, Player, Spec, Task};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -105,8 +105,7 @@ async fn play(session: &Session, guest: Guest, progress: Rc<dyn Progress>, id: [
         fuel,
         memory_bytes: limit(LimitKey::Memory).unwrap_or(u64::MAX),
         output_max_bytes,
-        guest: guest.kind,
-        code: compiled.code,
+        player: Some(Player { kind: guest.kind, code: compiled.code }),
         predicates: guest.predicates,
         runbook: guest.runbook,
         workspaces: session.workspaces.clone(),

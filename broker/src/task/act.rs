@@ -6,6 +6,7 @@ use super::monitor::{Recording, Row};
 use super::{Ending, Stop, Task};
 use crate::audit::{BeginRecord, Decision, EndRecord, Outcome, ProcessRecord, Record, Ticket, Value};
 use crate::cancel::cancelled;
+use crate::jailed::Jailed;
 use crate::ledger::Spent;
 use crate::peer::PeerError;
 use crate::runtime::ChildExit;
@@ -27,10 +28,15 @@ pub(crate) struct Act<'a> {
 }
 
 impl Task {
+    /// Who asks: the worker, or the broker for a person.
+    fn asker(&self) -> &'static str {
+        if self.spec.player.is_some() { "worker" } else { "broker" }
+    }
+
     fn begin_record<'a>(&'a self, act: &Act<'a>, decision: Decision) -> BeginRecord<'a> {
         BeginRecord {
             task: Some(&self.id_text),
-            role: "worker",
+            role: self.asker(),
             capability: act.row.capability,
             op: act.row.op,
             input: act.input,
@@ -87,7 +93,7 @@ impl Task {
         self.progress.denied(capability, target, error);
         let act = BeginRecord {
             task: Some(&self.id_text),
-            role: "worker",
+            role: self.asker(),
             capability,
             op: row.op,
             input,
@@ -164,7 +170,7 @@ impl Task {
         let Some(Helper { jailed, .. }) = self.helpers.get(role) else {
             return Err(CallError::new(ErrorCode::Internal, "the helper of this capability is not there"));
         };
-        let worker = &mut self.worker.child;
+        let worker = self.worker.as_mut();
         let request = match jailed.peer.begin_call(call, deadline).await {
             Ok(request) => request,
             // Our own message does not fit a frame: nothing was sent, and the helper is not to blame.
@@ -177,7 +183,7 @@ impl Task {
             biased;
             reply = jailed.peer.reply::<Result<Q::Answer, CallError>>(request) => Some(reply),
             _ = cancelled(&mut cancel) => None,
-            _exit = worker.exited() => None,
+            () = worker_gone(worker) => None,
             () = tokio::time::sleep_until(deadline) => None,
         };
         let reply = match early {
@@ -249,7 +255,7 @@ impl Task {
         beside: usize,
     ) -> Result<warden_proto::blob::Body, Stop> {
         let deadline = Instant::now() + REPLY_DEADLINE;
-        Ok(self.worker.peer.place(bytes, beside.saturating_add(REPLY_ENVELOPE_BYTES), deadline).await?)
+        Ok(self.worker()?.peer.place(bytes, beside.saturating_add(REPLY_ENVELOPE_BYTES), deadline).await?)
     }
 
     /// Sends a payload ahead of a call, or the helper's loss: half a payload must not stay in its inbox.
@@ -278,6 +284,14 @@ impl Task {
             return Err(Stop(Ending::Timeout));
         }
         Ok(())
+    }
+}
+
+/// Resolves when the worker has ended: nobody waits for an answer then. A person's own command has none.
+async fn worker_gone(worker: Option<&mut Jailed>) {
+    match worker {
+        Some(worker) => drop(worker.child.exited().await),
+        None => std::future::pending().await,
     }
 }
 

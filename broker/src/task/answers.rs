@@ -64,7 +64,7 @@ impl<C: Encode> Question for ProcCall<C> {
     fn is_answered_by(&self, answer: &ProcReply) -> bool {
         match (self, answer) {
             (Self::Run { .. }, ProcReply::Ran { .. })
-            | (Self::Start { .. }, ProcReply::Started { .. })
+            | (Self::Start { .. } | Self::Attach { .. }, ProcReply::Started { .. })
             | (Self::Wait { .. }, ProcReply::Exited { .. })
             | (Self::Signal { .. } | Self::Close { .. }, ProcReply::Done) => true,
             (Self::Read { max_bytes, .. }, ProcReply::Data { bytes, .. }) => within(bytes.len(), u64::from(*max_bytes)),
@@ -158,6 +158,7 @@ mod tests {
             (ProcCall::Wait { process: 1, timeout_ms: None }, 5),
             (ProcCall::Signal { process: 1, signal: ProcessSignal::Term }, 0),
             (ProcCall::Close { process: 1 }, 0),
+            (ProcCall::Attach { command: 0 }, 2),
         ];
         (questions, answers)
     }

@@ -44,7 +44,7 @@ impl Task {
     fn take_contents(&mut self, call: FsGuestCall) -> Result<(FsGuestCall, Option<Vec<u8>>), Stop> {
         match call {
             FsCall::WriteFile { target, contents, append, parents } => {
-                let bytes = self.worker.peer.take(contents)?;
+                let bytes = self.worker()?.peer.take(contents)?;
                 let contents = Body::Inline { bytes: warden_proto::Bytes::default() };
                 Ok((FsCall::WriteFile { target, contents, append, parents }, Some(bytes)))
             }

@@ -96,15 +96,15 @@ impl Task {
     }
 
     fn first_step(&self) -> u32 {
-        match &self.spec.guest {
-            GuestKind::Planner { first_step, .. } => *first_step,
-            GuestKind::Program { .. } => 1,
+        match self.spec.player.as_ref().map(|player| &player.kind) {
+            Some(GuestKind::Planner { first_step, .. }) => *first_step,
+            Some(GuestKind::Program { .. }) | None => 1,
         }
     }
 
     /// T-15: the planner says that it is done; the broker looks.
     async fn complete(&mut self, row: Row, reason: String, outcome: warden_proto::blob::Body) -> Answer {
-        let outcome = self.worker.peer.take(outcome)?;
+        let outcome = self.worker()?.peer.take(outcome)?;
         let outcome = String::from_utf8_lossy(&outcome).into_owned();
         self.record_turn(row, Value::Text(&reason), &Ok::<(), CallError>(()))?;
         self.progress.complete(&reason);

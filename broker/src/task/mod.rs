@@ -66,6 +66,14 @@ const SIGPIPE: i32 = 13;
 /// What a guest that missed its own timer gets before it is killed.
 const DEADLINE_GRACE: Duration = Duration::from_millis(250);
 
+/// A guest, and how it is run.
+pub struct Player {
+    /// How.
+    pub kind: GuestKind,
+    /// Its code, sealed.
+    pub code: OwnedFd,
+}
+
 /// Everything a task is made of.
 pub struct Spec {
     /// What it may do.
@@ -78,10 +86,8 @@ pub struct Spec {
     pub memory_bytes: u64,
     /// Bytes kept of each captured output.
     pub output_max_bytes: u64,
-    /// How the guest is run.
-    pub guest: GuestKind,
-    /// Its code, sealed.
-    pub code: OwnedFd,
+    /// Who acts; none where the task is a person's own command.
+    pub player: Option<Player>,
     /// What must hold at the end; empty for none.
     pub predicates: Vec<Predicate>,
     /// A runbook: unmet predicates end it, they are not told to it.
@@ -179,7 +185,8 @@ pub struct Task {
     spec: Spec,
     around: Surroundings,
     policy_hash: HexDigest,
-    worker: Jailed,
+    /// None where a person's own command is all there is.
+    worker: Option<Jailed>,
     helpers: Helpers,
     handles: Handles,
     processes: Processes,
@@ -228,34 +235,49 @@ impl Task {
         progress: Rc<dyn Progress>,
         id: [u8; 16],
     ) -> Result<Self, JailedError> {
-        let ledger = Ledger::new(&spec.allowance);
+        let Some(player) = &spec.player else {
+            return Err(JailedError::Setup { role: Role::Worker.name(), why: "there is no guest to run".to_owned() });
+        };
         let setup = WorkerSetup {
             task: id,
-            guest: spec.guest.clone(),
+            guest: player.kind.clone(),
             fuel: spec.fuel,
             memory_bytes: spec.memory_bytes,
             wall_ms: crate::ledger::millis(spec.allowance.wall),
             home: Text::cut(&spec.home()),
         };
-        let descriptors = [spec.code.as_fd()];
+        let ledger = Ledger::new(&spec.allowance);
+        let descriptors = [player.code.as_fd()];
         let birth = Birth { role: Role::Worker, descriptors: &descriptors, inherit: Vec::new() };
         let worker = unless_cancelled(&around.cancel, Jailed::start(&around.runtime, birth, &setup)).await;
         let worker = worker.map_err(|signal| JailedError::Cancelled { signal })??;
-        let state = match spec.guest {
-            GuestKind::Program { .. } => State::Program,
-            GuestKind::Planner { .. } => State::BetweenSteps,
+        let (pid, locked) = (worker.child.pid, worker.locked.clone());
+        let mut task = Self::new(spec, around, sinks, progress, id);
+        (task.ledger, task.worker) = (ledger, Some(worker));
+        task.report.landlock_abi = locked.landlock_abi;
+        if let Err(Stop(Ending::AuditLost(why))) = task.record_start(Role::Worker, pid, &locked) {
+            return Err(JailedError::Unrecorded { role: Role::Worker.name(), why });
+        }
+        Ok(task)
+    }
+
+    /// A task that has done nothing yet and has no worker.
+    fn new(spec: Spec, around: Surroundings, sinks: Sinks, progress: Rc<dyn Progress>, id: [u8; 16]) -> Self {
+        let state = match spec.player.as_ref().map(|player| &player.kind) {
+            Some(GuestKind::Planner { .. }) => State::BetweenSteps,
+            Some(GuestKind::Program { .. }) | None => State::Program,
         };
-        let mut task = Self {
+        Self {
             id,
             id_text: crate::cache::hex(&id),
             policy_hash: HexDigest::parse(spec.policy.hash()).unwrap_or(HexDigest::ZERO),
+            ledger: Ledger::new(&spec.allowance),
             spec,
             around,
-            worker,
+            worker: None,
             helpers: Helpers::default(),
             handles: Handles::default(),
             processes: Processes::default(),
-            ledger,
             report: Report::default(),
             state,
             sinks,
@@ -271,13 +293,12 @@ impl Task {
             used: (0, 0),
             calls: 0,
             floods: Floods::default(),
-        };
-        task.report.landlock_abi = task.worker.locked.landlock_abi;
-        let locked = task.worker.locked.clone();
-        if let Err(Stop(Ending::AuditLost(why))) = task.record_start(Role::Worker, task.worker.child.pid, &locked) {
-            return Err(JailedError::Unrecorded { role: Role::Worker.name(), why });
         }
-        Ok(task)
+    }
+
+    /// The worker. Where there is none nothing asks for it; one that is gone ends the task.
+    pub(crate) fn worker(&mut self) -> Result<&mut Jailed, Stop> {
+        self.worker.as_mut().ok_or_else(|| Stop(Ending::WorkerLost("the task has none".to_owned())))
     }
 
     /// Serves the worker until the task is over.
@@ -291,7 +312,13 @@ impl Task {
             }
             Err(Stop(ending)) => ending,
         };
-        let (fuel, memory_peak_bytes) = finish.map_or(self.used, |f| (f.fuel, f.memory_peak_bytes));
+        self.used = finish.map_or(self.used, |f| (f.fuel, f.memory_peak_bytes));
+        self.ended(ending).await
+    }
+
+    /// The end of the task's processes, and everything that is told of it.
+    async fn ended(mut self, ending: Ending) -> Ended {
+        let (fuel, memory_peak_bytes) = self.used;
         let recorded = self.end_processes(matches!(ending, Ending::Cancelled(_))).await;
         Ended {
             // What ended without its record did not end well, whatever it did (T-09).
@@ -311,12 +338,14 @@ impl Task {
     /// Ends the worker and every helper, in one grace for all, and puts each end on the record (T-12). A person who asked
     /// for the end does not wait longer than that grace for what commands made to be removed.
     async fn end_processes(&mut self, cancelled: bool) -> Result<(), Stop> {
-        self.worker.child.kill();
+        self.worker.iter().for_each(|worker| worker.child.kill());
         let deadline = Instant::now() + CANCEL_GRACE;
         let cleanup = if cancelled { deadline } else { deadline + CLEANUP_DEADLINE };
         let helpers = self.helpers.end_all(deadline, cleanup).await;
-        let exit = timeout_at(deadline, self.worker.child.exited()).await.ok();
-        self.record_end(Role::Worker, self.worker.child.pid, exit)?;
+        if let Some(mut worker) = self.worker.take() {
+            let exit = timeout_at(deadline, worker.child.exited()).await.ok();
+            self.record_end(Role::Worker, worker.child.pid, exit)?;
+        }
         helpers.into_iter().try_for_each(|(role, pid, exit)| self.record_end(role, pid, exit))
     }
 
@@ -325,11 +354,12 @@ impl Task {
         loop {
             let limit = self.ledger.deadline() + DEADLINE_GRACE;
             let mut cancel = self.around.cancel.clone();
+            let worker = self.worker()?;
             let frame = tokio::select! {
                 biased;
                 signal = cancelled(&mut cancel) => return Err(Stop(Ending::Cancelled(signal))),
                 () = sleep_until(limit) => return Err(Stop(Ending::Timeout)),
-                frame = self.worker.peer.next() => frame?,
+                frame = worker.peer.next() => frame?,
             };
             match frame.kind {
                 Kind::Output => {
@@ -370,11 +400,11 @@ impl Task {
 
     async fn send_reply(&mut self, request: u32, reply: &WorkerReply) -> Result<(), Stop> {
         let deadline = (Instant::now() + REPLY_DEADLINE).min(self.ledger.deadline() + DEADLINE_GRACE);
-        match self.worker.peer.send(Kind::Reply, request, reply, &[], deadline).await {
+        match self.worker()?.peer.send(Kind::Reply, request, reply, &[], deadline).await {
             // A reply of ours that does not fit a frame is no fault of the worker's.
             Err(PeerError::Failed(why)) => {
                 let error = CallError::new(ErrorCode::Internal, &format!("the answer is too long for a frame: {why}"));
-                Ok(self.worker.peer.send(Kind::Reply, request, &failed(error), &[], deadline).await?)
+                Ok(self.worker()?.peer.send(Kind::Reply, request, &failed(error), &[], deadline).await?)
             }
             // It has ended, and may have said how: its last frame is still to be read.
             Err(PeerError::Gone) => Ok(()),
@@ -384,7 +414,8 @@ impl Task {
 
     /// T-15: the verdict has fallen. The worker may still say what it used; nothing it asks is done any more.
     async fn over(&mut self, verdict: Verdict) -> Stop {
-        let last = tokio::time::timeout(DEADLINE_GRACE, self.worker.peer.next()).await;
+        let Ok(worker) = self.worker() else { return Stop(Ending::Verdict(verdict)) };
+        let last = tokio::time::timeout(DEADLINE_GRACE, worker.peer.next()).await;
         if let Ok(Ok(frame)) = last
             && frame.kind == Kind::Finish
             && let Ok(finish) = frame.decode::<Finish>()

@@ -44,7 +44,7 @@ impl Task {
 
     async fn model_act(&mut self, row: Row, call: LlmCall) -> Result<Result<(LlmReply, Vec<u8>), CallError>, Stop> {
         let LlmCall { conversation, tools, options } = call;
-        let conversation = self.worker.peer.take(conversation)?;
+        let conversation = self.worker()?.peer.take(conversation)?;
         let size = u64::try_from(conversation.len()).unwrap_or(u64::MAX);
         let sent = conversation.clone();
         let fields = [("conversation", Value::Bytes(&sent)), ("tools", Value::Bool(tools))];

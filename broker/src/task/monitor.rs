@@ -63,11 +63,14 @@ const fn row(capability: &'static str, op: &'static str, cost: Option<Cost>, rec
 /// A success predicate that is asked of a helper: the broker's own act, and on the record like any other.
 pub const PREDICATE: Row = row("task.predicate", "check", None, BeginEnd);
 
+/// A person's own command, with the person's streams.
+pub const ERRAND: Row = row("proc.spawn", "jail", None, BeginEnd);
+
 /// The row of `call`, or none when a worker may never send it.
 pub fn row_of(call: &WorkerCall) -> Option<Row> {
     let (mut row, origin) = match call {
         WorkerCall::Fs { origin, call, .. } => (fs(call)?, Some(*origin)),
-        WorkerCall::Proc { origin, call, .. } => (proc(call), Some(*origin)),
+        WorkerCall::Proc { origin, call, .. } => (proc(call)?, Some(*origin)),
         WorkerCall::Llm { origin, call } => {
             let name = if call.tools { "llm.call_tools" } else { "llm.complete" };
             (row(name, "call", Some(Cost::LlmCalls), BeginEnd), Some(*origin))
@@ -110,8 +113,8 @@ fn fs<T>(call: &FsCall<T>) -> Option<Row> {
     })
 }
 
-fn proc<C>(call: &ProcCall<C>) -> Row {
-    match call {
+fn proc<C>(call: &ProcCall<C>) -> Option<Row> {
+    Some(match call {
         ProcCall::Run { .. } => row("proc.spawn", "run", None, BeginEnd),
         ProcCall::Start { .. } => row("proc.start", "start", None, BeginEnd),
         ProcCall::WriteStdin { .. } => row("proc.write_stdin", "write", None, BeginEnd),
@@ -119,7 +122,9 @@ fn proc<C>(call: &ProcCall<C>) -> Row {
         ProcCall::Wait { .. } => row("proc.wait", "wait", None, Single),
         ProcCall::Signal { .. } => row("proc.signal", "signal", None, BeginEnd),
         ProcCall::Close { .. } => row("proc.start", "close", None, BeginEnd),
-    }
+        // The broker's own call for a person, never a worker's.
+        ProcCall::Attach { .. } => return None,
+    })
 }
 
 fn policy(call: &PolicyCall) -> Row {
@@ -146,12 +151,23 @@ fn turn(call: &LoopCall) -> Row {
 mod tests {
     use super::*;
     use warden_proto::msg::fs::{FileCheck, GuestTarget};
+    use warden_proto::msg::proc::GuestCommand;
+    use warden_proto::{List, Text};
+
+    fn command() -> GuestCommand {
+        let (command, args, env) = (Text::cut("sh"), List::default(), List::default());
+        GuestCommand { command, args, cwd: None, env, timeout_ms: None }
+    }
 
     #[test]
     fn a_worker_may_not_ask_the_brokers_own_question() {
         let target = GuestTarget::Path { path: warden_proto::Text::default() };
         let check = FsCall::Check { target: target.clone(), check: FileCheck::Exists };
         assert_eq!(row_of(&WorkerCall::Fs { origin: Origin::Import, base64: false, call: check }), None);
+        let attach = ProcCall::Attach { command: command() };
+        assert_eq!(row_of(&WorkerCall::Proc { origin: Origin::Import, alias: Text::default(), call: attach }), None);
+        let close = ProcCall::Close { process: 1 };
+        assert!(row_of(&WorkerCall::Proc { origin: Origin::Import, alias: Text::default(), call: close }).is_some());
         let stat = FsCall::Metadata { target };
         assert!(row_of(&WorkerCall::Fs { origin: Origin::Import, base64: false, call: stat }).is_some());
     }

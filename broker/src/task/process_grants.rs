@@ -28,13 +28,13 @@ pub(super) struct Prepared {
 }
 
 /// A command that may be started.
-struct Startable {
-    command: HelperCommand,
-    rule: String,
-    degraded: Vec<String>,
-    reserved: Reserved,
+pub(super) struct Startable {
+    pub(super) command: HelperCommand,
+    pub(super) rule: String,
+    pub(super) degraded: Vec<String>,
+    pub(super) reserved: Reserved,
     /// Processes that its tree may have, itself included.
-    places: u64,
+    pub(super) places: u64,
 }
 
 impl Task {
@@ -68,7 +68,7 @@ impl Task {
             | ProcCall::Wait { process, .. }
             | ProcCall::Signal { process, .. }
             | ProcCall::Close { process } => *process,
-            ProcCall::Run { .. } | ProcCall::Start { .. } => {
+            ProcCall::Run { .. } | ProcCall::Start { .. } | ProcCall::Attach { .. } => {
                 return Err(CallError::new(ErrorCode::Internal, "a call without a process"));
             }
         };
@@ -103,7 +103,7 @@ impl Task {
         }
     }
 
-    fn startable(&mut self, kind: SpawnKind, command: GuestCommand) -> Result<Startable, CallError> {
+    pub(super) fn startable(&mut self, kind: SpawnKind, command: GuestCommand) -> Result<Startable, CallError> {
         let (grant, rule) = self.decide_command(kind, &command)?;
         let policy = self.spec.policy.clone();
         // What a tree may have is taken from the task's limit while it lives: all that is left for a command that runs to its

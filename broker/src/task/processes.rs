@@ -77,7 +77,7 @@ impl Task {
         self.report.count(row.capability);
         let (call, stdin) = match call {
             ProcCall::Run { command, stdin, output_max_bytes } => {
-                let bytes = self.worker.peer.take(stdin)?;
+                let bytes = self.worker()?.peer.take(stdin)?;
                 (ProcCall::Run { command, stdin: empty_body(), output_max_bytes }, Some(bytes))
             }
             other => (other, None),
@@ -122,7 +122,9 @@ impl Task {
             env: command.env.iter().map(|var| format!("{}={}", var.key, var.value)).collect(),
         };
         let number = match call {
-            ProcCall::Run { command, .. } | ProcCall::Start { command, .. } => return of_command(command),
+            ProcCall::Run { command, .. } | ProcCall::Start { command, .. } | ProcCall::Attach { command } => {
+                return of_command(command);
+            }
             ProcCall::WriteStdin { process, .. }
             | ProcCall::Read { process, .. }
             | ProcCall::Wait { process, .. }
@@ -246,7 +248,12 @@ impl Task {
 
     /// A command that its keeper ended over a limit: whoever waited for it has seen its end, and the limit is named by the
     /// layer that set it. cap-proc knows its name only.
-    fn over_limit(&mut self, mut error: CallError, call: &ProcHelperCall, process: Option<u32>) -> CallError {
+    pub(super) fn over_limit(
+        &mut self,
+        mut error: CallError,
+        call: &ProcHelperCall,
+        process: Option<u32>,
+    ) -> CallError {
         let key = LimitKey::ALL.into_iter().find(|key| error.rule.strip_prefix("limits.") == Some(key.name()));
         let Some(key) = key.filter(|_| error.code == ErrorCode::Limit) else { return error };
         match self.spec.policy.limits().rule(key) {

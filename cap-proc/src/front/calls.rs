@@ -9,9 +9,10 @@ use crate::lane::LaneError;
 use crate::orders::{Launch, Order};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+use warden_proto::SocketError;
 use warden_proto::limits::{BLOB_MAX_BYTES, INLINE_MAX_BYTES, OUTPUT_MAX_BYTES, REPLY_DEADLINE};
 use warden_proto::msg::error::{CallError, ErrorCode};
-use warden_proto::msg::proc::{HelperCommand, ProcCall, ProcHelperCall, ProcReply, ProcessSignal, StdioMode};
+use warden_proto::msg::proc::{ATTACHED, HelperCommand, ProcCall, ProcHelperCall, ProcReply, ProcessSignal, StdioMode};
 
 /// Processes of one task that may be open at once, ended ones that nobody has closed included.
 const PROCESSES_MAX: usize = 64;
@@ -37,9 +38,21 @@ fn conflict<T>(message: &str) -> Result<T, CallError> {
 }
 
 impl Desk {
-    /// Takes one call.
-    pub(super) fn call(&mut self, request: u32, call: ProcHelperCall) -> Result<(), FrontError> {
+    /// Takes one call, and what came with it: only a start of attached streams may bring descriptors.
+    pub(super) fn call(
+        &mut self,
+        request: u32,
+        call: ProcHelperCall,
+        attached: Vec<OwnedFd>,
+    ) -> Result<(), FrontError> {
+        let due = if matches!(call, ProcCall::Attach { .. }) { ATTACHED } else { 0 };
+        if attached.len() != due {
+            return Err(SocketError::Descriptors(attached.len(), due).into());
+        }
         let answer = match call {
+            ProcCall::Attach { command } => {
+                self.draft_attached(request, &command, attached).and_then(|draft| self.launch(draft))
+            }
             ProcCall::Run { command, stdin, output_max_bytes } => {
                 let stdin = self.calls.take(stdin)?;
                 let output_max = usize::try_from(output_max_bytes).unwrap_or(usize::MAX).min(OUTPUT_MAX_BYTES);
@@ -147,6 +160,25 @@ impl Desk {
         let piped = modes.map(|mode| mode == StdioMode::Pipe);
         let purpose = Purpose::Handle { request: Some(request) };
         self.draft(command, piped, purpose, |pipe| Output::streamed(pipe, held))
+    }
+
+    /// The command's streams are the broker's to pump: here they pass through, and no byte of them is held.
+    fn draft_attached(
+        &mut self,
+        request: u32,
+        command: &HelperCommand,
+        attached: Vec<OwnedFd>,
+    ) -> Result<Draft, CallError> {
+        // T-07: a terminal, a socket or a directory never reaches a command, whoever asks.
+        if !attached.iter().all(pipes::is_pipe_or_null) {
+            let message = "a command's streams are pipes or /dev/null, and nothing else is handed to one";
+            return Err(CallError::new(ErrorCode::InvalidArgument, message));
+        }
+        let purpose = Purpose::Handle { request: Some(request) };
+        let mut draft = self.draft(command, [false; 3], purpose, |_| Output::default())?;
+        draft.launch.piped = [true; 3];
+        draft.theirs = attached;
+        Ok(draft)
     }
 
     fn draft(

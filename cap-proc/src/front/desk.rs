@@ -15,7 +15,7 @@ use std::time::Instant;
 use warden_proto::calls::{Calls, Heard};
 use warden_proto::limits::FRAMES_PER_WAKEUP;
 use warden_proto::msg::error::{CallError, ErrorCode};
-use warden_proto::msg::proc::{ProcHelperReply, ProcReply, ProcSetup, Stream};
+use warden_proto::msg::proc::{ATTACHED, ProcHelperReply, ProcReply, ProcSetup, Stream};
 use warden_proto::{FrameSocket, Kind, List, SocketError, Text};
 
 /// Everything the front holds.
@@ -119,14 +119,18 @@ impl Desk {
             if !self.outbox.has_room() {
                 return Ok(true);
             }
-            let frame = match self.link.try_receive(0) {
+            let mut frame = match self.link.try_receive(ATTACHED) {
                 Err(SocketError::WouldBlock) => return Ok(true),
                 Err(SocketError::Closed) => return Ok(false),
                 other => other?,
             };
+            let attached = std::mem::take(&mut frame.descriptors);
+            if frame.kind != Kind::Call && !attached.is_empty() {
+                return Err(SocketError::Descriptors(attached.len(), 0).into());
+            }
             match self.calls.hear(frame)? {
                 Heard::Part => {}
-                Heard::Call(frame) => self.call(frame.request, frame.decode()?)?,
+                Heard::Call(frame) => self.call(frame.request, frame.decode()?, attached)?,
                 Heard::Cancel(request) => self.cancel(request)?,
                 Heard::Goodbye => return Ok(false),
             }

@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{SFlag, fstat, makedev};
 use nix::unistd::{pipe2, read, write};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,6 +18,16 @@ pub fn pair(ours_writes: bool) -> nix::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = if ours_writes { (writer, reader) } else { (reader, writer) };
     fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((ours, theirs))
+}
+
+/// Whether this is an end of a pipe, or /dev/null.
+pub fn is_pipe_or_null(fd: &OwnedFd) -> bool {
+    let Ok(facts) = fstat(fd) else { return false };
+    match SFlag::from_bits_truncate(facts.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFIFO => true,
+        SFlag::S_IFCHR => facts.st_rdev == makedev(1, 3),
+        _ => false,
+    }
 }
 
 /// Standard input of a command.
@@ -195,6 +206,18 @@ mod tests {
         drop(theirs);
         input.put(b"hello", false);
         assert!(!input.is_open());
+    }
+
+    #[test]
+    fn only_pipes_and_the_null_device_are_handed_to_a_command() {
+        let open = |path: &str| OwnedFd::from(std::fs::File::open(path).unwrap());
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let file = OwnedFd::from(tempfile::tempfile().unwrap());
+        for no in [open("/"), open("/dev/zero"), open("/dev/ptmx"), socket.into(), file] {
+            assert!(!is_pipe_or_null(&no), "{no:?}");
+        }
+        let (ours, theirs) = pair(true).unwrap();
+        assert!(is_pipe_or_null(&ours) && is_pipe_or_null(&theirs) && is_pipe_or_null(&open("/dev/null")));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use wasi_warden::ledger::Allowance;
 use wasi_warden::output::Sinks;
 use wasi_warden::progress::Silent;
 use wasi_warden::session::{self, Request, Session};
-use wasi_warden::task::{Spec, Task};
+use wasi_warden::task::{Player, Spec, Task};
 
 /// What was measured.
 pub struct Measured {
@@ -58,8 +58,14 @@ pub fn measure(folder: &Path, rounds: usize) -> Result<Measured, Failure> {
         .ok_or_else(|| {
             Failure::internal("guests/samples/control-probe.wasm is not beside the benchmark; run `make build`")
         })?;
-    let request =
-        Request { policy: Rc::new(policy), user: None, deciding: Vec::new(), programs: Vec::new(), quiet: true };
+    let request = Request {
+        policy: Rc::new(policy),
+        user: None,
+        deciding: Vec::new(),
+        programs: Vec::new(),
+        quiet: true,
+        guests: true,
+    };
     let (measured, _head) = session::run(request, async move |session| {
         let start = starts(&session, rounds).await?;
         let call = calls(&session, &brain, rounds, r#"{"op":"fs.metadata","dir":"root","path":"a.txt"}"#).await?;
@@ -133,8 +139,10 @@ async fn one_task(session: &Session, code: &std::os::fd::OwnedFd, call: &str, ti
         fuel: None,
         memory_bytes: 64 << 20,
         output_max_bytes: 1 << 20,
-        guest: GuestKind::Planner { task: Text::cut(&script), observation: Text::cut("{}"), first_step: 1 },
-        code: code.try_clone().map_err(|e| Failure::internal(e.to_string()))?,
+        player: Some(Player {
+            kind: GuestKind::Planner { task: Text::cut(&script), observation: Text::cut("{}"), first_step: 1 },
+            code: code.try_clone().map_err(|e| Failure::internal(e.to_string()))?,
+        }),
         predicates: Vec::new(),
         runbook: None,
         workspaces: session.workspaces.clone(),
