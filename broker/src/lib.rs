@@ -39,5 +39,6 @@ pub mod session;
 #[cfg(test)]
 #[path = "../../tests/src/skip.rs"]
 mod skip;
+pub mod streams;
 pub mod task;
 pub mod terminal;

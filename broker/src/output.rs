@@ -31,6 +31,16 @@ pub struct Kept {
     pub dropped: u64,
 }
 
+impl Kept {
+    /// Keeps what there is room for, and counts the rest.
+    pub fn add(&mut self, bytes: &[u8], max_bytes: usize) {
+        let room = max_bytes.saturating_sub(self.bytes.len()).min(bytes.len());
+        let (now, over) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
+        self.bytes.extend_from_slice(now);
+        self.dropped = self.dropped.saturating_add(u64::try_from(over.len()).unwrap_or(u64::MAX));
+    }
+}
+
 /// Both outputs of a guest.
 #[derive(Debug, Clone)]
 pub struct Sinks {
@@ -75,10 +85,7 @@ impl Sinks {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
-        let room = max.saturating_sub(kept.bytes.len()).min(bytes.len());
-        let (now, over) = bytes.split_at_checked(room).unwrap_or((&bytes, &[]));
-        kept.bytes.extend_from_slice(now);
-        kept.dropped = kept.dropped.saturating_add(u64::try_from(over.len()).unwrap_or(u64::MAX));
+        kept.add(&bytes, max);
         Ok(())
     }
 

@@ -2,7 +2,8 @@
 //!
 //! T-14: file names, guests, models, pages and policies choose texts that warden shows. What in them would steer a terminal,
 //! or show other than it says, is made visible here, in one place: nothing else in the broker writes to its own standard
-//! output or error (a test looks), but the output of a guest (`output.rs`), which goes through `passing` where it meets a terminal.
+//! output or error (a test looks), but the output of a guest (`output.rs`) and of a person's own command (`streams.rs`), which go through `passing` where
+//! they meet a terminal.
 
 mod passing;
 

@@ -16,12 +16,12 @@ pub struct TaskRecord<'a> {
 /// What is run.
 #[derive(Debug)]
 pub struct About {
-    /// `goal`, `runbook` or `program`.
+    /// `goal`, `runbook`, `program` or `command`.
     pub kind: &'static str,
     /// SHA-256 of the manifest, where there is one.
     pub manifest: Option<HexDigest>,
-    /// SHA-256 of the brain or module.
-    pub guest: HexDigest,
+    /// SHA-256 of the brain or module, where there is one.
+    pub guest: Option<HexDigest>,
     /// Label and mode of each workspace.
     pub workspaces: Vec<(String, &'static str)>,
 }
@@ -63,7 +63,7 @@ impl TaskRecord<'_> {
         let input = [
             ("kind", Value::Text(about.kind)),
             ("manifest_sha256", about.manifest.as_ref().map_or(Value::Null, |digest| Value::Text(digest.as_str()))),
-            ("guest_sha256", Value::Text(about.guest.as_str())),
+            ("guest_sha256", about.guest.as_ref().map_or(Value::Null, |digest| Value::Text(digest.as_str()))),
             ("workspaces", Value::List(&folders)),
         ];
         self.single(log, "begin", Value::Fields(&input), EndRecord::default())

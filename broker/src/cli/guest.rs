@@ -50,7 +50,7 @@ pub async fn run(session: &Session, guest: Guest, progress: Rc<dyn Progress>) ->
     let about = About {
         kind: guest.what,
         manifest: guest.manifest,
-        guest: HexDigest::of(&guest.module),
+        guest: Some(HexDigest::of(&guest.module)),
         workspaces: workspaces.collect(),
     };
     record.begins(&mut session.around.audit.borrow_mut(), &about)?;
@@ -66,7 +66,7 @@ pub async fn run(session: &Session, guest: Guest, progress: Rc<dyn Progress>) ->
 }
 
 /// Puts the end of a task on the record.
-fn put_end(
+pub(super) fn put_end(
     session: &Session,
     record: &TaskRecord<'_>,
     is_program: bool,
@@ -124,7 +124,7 @@ async fn play(session: &Session, guest: Guest, progress: Rc<dyn Progress>, id: [
 }
 
 /// A task's id: 128 random bits.
-fn task_id() -> Result<[u8; 16], Failure> {
+pub(super) fn task_id() -> Result<[u8; 16], Failure> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|e| Failure::internal(format!("no randomness: {e}")))?;
     Ok(id)

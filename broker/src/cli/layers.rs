@@ -99,6 +99,14 @@ pub fn open_optional(what: &'static str, path: &Path, roots: bool) -> Result<Opt
 ///
 /// A request that is wider than a layer above it is refused with both rules (exit 126).
 pub fn read(user: UserLayer, request: Option<Policy>) -> Result<Layers, Failure> {
+    read_with(user, |_| Ok(request))
+}
+
+/// The same where the request depends on whether it stands alone: then it is the policy.
+pub fn read_with(
+    user: UserLayer,
+    request: impl FnOnce(bool) -> Result<Option<Policy>, Failure>,
+) -> Result<Layers, Failure> {
     let mut files = Vec::new();
     let mut take = |file: Option<Deciding>, layer: Layer| -> Result<Option<Policy>, Failure> {
         let Some(file) = file else { return Ok(None) };
@@ -116,6 +124,7 @@ pub fn read(user: UserLayer, request: Option<Policy>) -> Result<Layers, Failure>
             take(own, Layer::User)?
         }
     };
+    let request = request(system.is_none() && user.is_none())?;
     let policy = Effective::combine(system, user, request).map_err(|e| Failure::new(Class::Denied, e.to_string()))?;
     files.extend(open_secrets(&policy)?);
     Ok(Layers { policy, files })

@@ -6,6 +6,7 @@
 mod audit;
 mod doctor;
 mod guest;
+mod jail;
 mod layers;
 mod limits;
 mod outcome;
@@ -61,6 +62,8 @@ struct Cli {
 enum Command {
     /// Run one WebAssembly module or component in a jail
     Run(run::RunArgs),
+    /// Run one command of the system in a jail, its input and output passed through
+    Jail(jail::JailArgs),
     /// Plan, act and observe towards a goal given in words
     Step(step::StepArgs),
     /// Run a task from its manifest
@@ -88,8 +91,11 @@ enum TaskCommand {
 
 /// Whether JSON is wanted, known before the command line is understood.
 fn wants_json(arguments: &[OsString]) -> bool {
-    let flag = arguments.iter().take_while(|a| *a != "--").any(|a| a == "--json");
-    flag || std::env::var_os("WARDEN_OUTPUT").is_some_and(|v| v == "json")
+    arguments.iter().take_while(|a| *a != "--").any(|a| a == "--json") || environment_wants_json()
+}
+
+fn environment_wants_json() -> bool {
+    std::env::var_os("WARDEN_OUTPUT").is_some_and(|v| v == "json")
 }
 
 /// The command's name on the command line, if there is one.
@@ -105,7 +111,7 @@ pub fn main() -> i32 {
     let hardened = hardened.and(warden_spawner::signals::end_with_statuses());
     warden_proto::sys::note_inherited();
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
-    let json = wants_json(&arguments);
+    let mut json = wants_json(&arguments);
     // `help` is a command of clap's own and knows no flag of ours.
     if first_word(&arguments).is_some_and(|word| word == "help") {
         arguments.retain(|each| each != "--json");
@@ -120,7 +126,13 @@ pub fn main() -> i32 {
         );
     }
     let result = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => obey(cli.command, json),
+        Ok(cli) => {
+            // What stands after the command's name is the command's.
+            if matches!(cli.command, Command::Jail(_)) {
+                json = cli.json || environment_wants_json();
+            }
+            obey(cli.command, json)
+        }
         Err(error) => match explain_usage(&error, &arguments, json) {
             Ok(status) => return status,
             Err(failure) => Err(failure),
@@ -146,6 +158,7 @@ fn answer(result: Result<Answer, Failure>, json: bool) -> i32 {
 fn obey(command: Command, json: bool) -> Result<Answer, Failure> {
     match command {
         Command::Run(args) => run::run(args, json),
+        Command::Jail(args) => jail::run(args, json),
         Command::Step(args) => step::run(args, json),
         Command::Task(TaskArgs { command: TaskCommand::Run(args) }) => task::run(args, json),
         Command::Policy(args) => policy::run(args),

@@ -7,9 +7,12 @@ use crate::ledger::Cost;
 use crate::progress::one_line;
 use crate::task::{Ended, Ending, Verdict};
 use base64::Engine as _;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::time::Duration;
 use warden_policy::{Effective, LimitKey};
+use warden_proto::msg::error::{CallError, ErrorCode};
+use warden_proto::msg::proc::Exit;
 use warden_proto::msg::worker::{End, MEMORY_LIMIT};
 
 /// A failure of the guest or the task: its class and its words.
@@ -53,6 +56,7 @@ pub fn program_end(ended: &Ended) -> Result<i32, Fault> {
     match &ended.ending {
         Ending::Guest(End::Returned) => Ok(0),
         Ending::Guest(End::Exited { code }) => Ok(*code),
+        Ending::Command(Exit { code: Some(code), .. }) => Ok(*code),
         other => Err(fault_of(other, &ended.policy)),
     }
 }
@@ -81,7 +85,7 @@ pub fn fault_of(ending: &Ending, policy: &Effective) -> Fault {
             (Class::Budget, format!("the guest reached a limit that is fixed: {message}"))
         }
         Ending::Guest(End::OutOfTime) | Ending::Timeout => {
-            (Class::Timeout, format!("the time was up and the guest was stopped; {}", more(LimitKey::Wall)))
+            (Class::Timeout, format!("the time was up and what ran was stopped; {}", more(LimitKey::Wall)))
         }
         Ending::Guest(End::Invalid { message }) => {
             (Class::InvalidModule, format!("the module cannot run here: {message}"))
@@ -90,6 +94,11 @@ pub fn fault_of(ending: &Ending, policy: &Effective) -> Fault {
         Ending::Guest(End::Returned | End::Exited { .. }) => {
             (Class::Internal, "the guest ended without a verdict".to_owned())
         }
+        Ending::Command(exit) if exit.timed_out => {
+            (Class::Timeout, "the command's own time was up (its `timeout` in the policy) and it was ended".to_owned())
+        }
+        Ending::Command(Exit { signal, .. }) => (Class::Trap, format!("{} ended the command", signal_name(*signal))),
+        Ending::NotRun(error) => (class_of(error.code), told(error)),
         Ending::Verdict(Verdict::Exhausted(why)) => (Class::Budget, why.clone()),
         Ending::Verdict(_) => (Class::Internal, "a verdict is no fault".to_owned()),
         Ending::Cancelled(signal) => (Class::Unavailable, format!("ended by signal {signal}")),
@@ -98,7 +107,7 @@ pub fn fault_of(ending: &Ending, policy: &Effective) -> Fault {
         }
         Ending::WorkerLost(why) => (Class::Unavailable, format!("the worker was lost: {why}")),
         Ending::OutputLost(why) => {
-            (Class::Internal, format!("the guest's output could not be written to standard output: {why}"))
+            (Class::Internal, format!("the output could not be written to standard output: {why}"))
         }
         Ending::HelperMissing(why) => (Class::Unavailable, why.clone()),
         Ending::AuditLost(why) => {
@@ -107,17 +116,36 @@ pub fn fault_of(ending: &Ending, policy: &Effective) -> Fault {
     }
 }
 
-/// The answer of `warden run`.
-pub fn program(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>) -> Answer {
-    let end = program_end(&ended);
-    let usage = usage_json(&mut ended);
+fn signal_name(signal: Option<i32>) -> String {
+    let name = signal.and_then(|number| Signal::try_from(number).ok());
+    let number = signal.unwrap_or_default();
+    name.map_or_else(|| format!("signal {number}"), |name| format!("signal {number} ({})", name.as_str()))
+}
+
+fn class_of(code: ErrorCode) -> Class {
+    match code {
+        ErrorCode::Denied => Class::Denied,
+        ErrorCode::Limit => Class::Budget,
+        ErrorCode::Timeout => Class::Timeout,
+        ErrorCode::NotFound => Class::NotFound,
+        ErrorCode::InvalidArgument => Class::Usage,
+        ErrorCode::Unavailable => Class::Unavailable,
+        ErrorCode::Conflict | ErrorCode::Internal => Class::Internal,
+    }
+}
+
+/// An error's words, with the rule that it names.
+fn told(error: &CallError) -> String {
+    let rule = if error.rule.is_empty() { String::new() } else { format!(" [{}]", error.rule) };
+    let denied = if error.code == ErrorCode::Denied { "denied: " } else { "" };
+    format!("{denied}{}{rule}", error.message)
+}
+
+/// `warden.run/1`
+fn run_json(ended: &mut Ended, end: &Result<i32, Fault>, id: &str, took: Duration, head: Option<&Head>) -> Value {
+    let usage = usage_json(ended);
     let (stdout, stderr, encoding) = outputs(&ended.sinks.stdout.bytes, &ended.sinks.stderr.bytes);
-    let status = match (&end, &ended.ending) {
-        (Ok(code), _) => exit_status(*code),
-        (Err(_), Ending::Cancelled(signal)) => SIGNAL_BASE.saturating_add(*signal),
-        (Err((class, _)), _) => class.status(),
-    };
-    let json = json!({
+    json!({
         "schema": "warden.run/1",
         "status": if end.is_ok() { "success" } else { "error" },
         "exit_code": end.as_ref().ok(),
@@ -133,7 +161,43 @@ pub fn program(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>) 
         "denials": ended.report.denials_json(),
         "isolation": ended.report.isolation_json(),
         "audit": audit_json(head),
-    });
+    })
+}
+
+/// The exit status of a program or command that has ended somehow.
+fn status_of(end: &Result<i32, Fault>, ending: &Ending) -> i32 {
+    match (end, ending) {
+        (Ok(code), _) => exit_status(*code),
+        (Err(_), Ending::Cancelled(signal)) => SIGNAL_BASE.saturating_add(*signal),
+        (Err(_), Ending::Command(Exit { signal: Some(signal), timed_out: false, .. })) => {
+            SIGNAL_BASE.saturating_add(*signal)
+        }
+        (Err((class, _)), _) => class.status(),
+    }
+}
+
+/// The answer of `warden jail`. Its output has been passed through, or stands in the JSON.
+pub fn command(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>) -> Answer {
+    let end = program_end(&ended);
+    let status = status_of(&end, &ended.ending);
+    let json = run_json(&mut ended, &end, id, took, head);
+    let mut lines: Vec<String> = Vec::new();
+    // A signal is told by the status, as every shell does.
+    if let Err((class, why)) = &end
+        && *class != Class::Trap
+    {
+        lines.push(format!("warden: {}", one_line(why, 600)));
+    }
+    let degraded = ended.report.degraded.iter().map(|what| format!("warden: degraded: {}", one_line(what, 300)));
+    lines.extend(degraded);
+    Answer { json, text: String::new(), note: lines.join("\n"), status }
+}
+
+/// The answer of `warden run`.
+pub fn program(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>) -> Answer {
+    let end = program_end(&ended);
+    let status = status_of(&end, &ended.ending);
+    let json = run_json(&mut ended, &end, id, took, head);
     let mut note = String::new();
     if let Err((_, why)) = &end {
         note = format!("warden: {}", one_line(why, 600));

@@ -158,7 +158,7 @@ mod tests {
             (ProcCall::Wait { process: 1, timeout_ms: None }, 5),
             (ProcCall::Signal { process: 1, signal: ProcessSignal::Term }, 0),
             (ProcCall::Close { process: 1 }, 0),
-            (ProcCall::Attach { command: 0 }, 2),
+            (ProcCall::Attach { command: 0, stdin: true }, 2),
         ];
         (questions, answers)
     }

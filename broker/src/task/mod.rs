@@ -8,6 +8,7 @@
 mod absent;
 mod act;
 mod answers;
+mod errand;
 mod file_grants;
 mod files;
 mod floods;
@@ -26,6 +27,7 @@ pub mod report;
 pub mod runbook;
 
 pub use crate::cancel::Cancel;
+pub use errand::Errand;
 
 use crate::audit::{AuditLog, HexDigest};
 use crate::cancel::{cancelled, unless_cancelled};
@@ -55,7 +57,7 @@ use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::FsCall;
 use warden_proto::msg::life::Role;
 use warden_proto::msg::loops::LoopCall;
-use warden_proto::msg::proc::ProcCall;
+use warden_proto::msg::proc::{Exit, ProcCall};
 use warden_proto::msg::worker::{End, Finish, GuestKind, Output, WorkerCall, WorkerReply, WorkerSetup};
 use warden_proto::{Kind, Text};
 
@@ -127,6 +129,10 @@ pub enum Ending {
     Guest(End),
     /// The broker ended the loop: its verdict.
     Verdict(Verdict),
+    /// A person's own command has ended.
+    Command(Exit),
+    /// A person's own command was not run, or its end was not seen.
+    NotRun(CallError),
     /// Its time was up.
     Timeout,
     /// A person asked for the end.

@@ -164,7 +164,7 @@ mod tests {
         let target = GuestTarget::Path { path: warden_proto::Text::default() };
         let check = FsCall::Check { target: target.clone(), check: FileCheck::Exists };
         assert_eq!(row_of(&WorkerCall::Fs { origin: Origin::Import, base64: false, call: check }), None);
-        let attach = ProcCall::Attach { command: command() };
+        let attach = ProcCall::Attach { command: command(), stdin: false };
         assert_eq!(row_of(&WorkerCall::Proc { origin: Origin::Import, alias: Text::default(), call: attach }), None);
         let close = ProcCall::Close { process: 1 };
         assert!(row_of(&WorkerCall::Proc { origin: Origin::Import, alias: Text::default(), call: close }).is_some());

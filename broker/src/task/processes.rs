@@ -122,7 +122,7 @@ impl Task {
             env: command.env.iter().map(|var| format!("{}={}", var.key, var.value)).collect(),
         };
         let number = match call {
-            ProcCall::Run { command, .. } | ProcCall::Start { command, .. } | ProcCall::Attach { command } => {
+            ProcCall::Run { command, .. } | ProcCall::Start { command, .. } | ProcCall::Attach { command, .. } => {
                 return of_command(command);
             }
             ProcCall::WriteStdin { process, .. }

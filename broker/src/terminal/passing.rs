@@ -1,6 +1,6 @@
 //! A guest's own output on its way to a person's terminal, byte by byte.
 //!
-//! Runs in the broker, for `warden run` where a stream is a terminal; it trusts nothing in the bytes. T-14: what is no plain
+//! Runs in the broker, for `warden run` and `warden jail` where a stream is a terminal; it trusts nothing in the bytes. T-14: what is no plain
 //! text, newline, tab, carriage return or colour is made visible, so that no guest sets a title, moves the cursor over what
 //! warden said, asks the terminal to type an answer or reaches a hole in its parser. What a write leaves unfinished is held
 //! back until the next shows what it is, so that a sequence in two halves is judged whole.

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use warden_proto::SocketError;
 use warden_proto::limits::{BLOB_MAX_BYTES, INLINE_MAX_BYTES, OUTPUT_MAX_BYTES, REPLY_DEADLINE};
 use warden_proto::msg::error::{CallError, ErrorCode};
-use warden_proto::msg::proc::{ATTACHED, HelperCommand, ProcCall, ProcHelperCall, ProcReply, ProcessSignal, StdioMode};
+use warden_proto::msg::proc::{
+    ATTACHED_MAX, HelperCommand, ProcCall, ProcHelperCall, ProcReply, ProcessSignal, StdioMode,
+};
 
 /// Processes of one task that may be open at once, ended ones that nobody has closed included.
 const PROCESSES_MAX: usize = 64;
@@ -45,13 +47,17 @@ impl Desk {
         call: ProcHelperCall,
         attached: Vec<OwnedFd>,
     ) -> Result<(), FrontError> {
-        let due = if matches!(call, ProcCall::Attach { .. }) { ATTACHED } else { 0 };
+        let due = match &call {
+            ProcCall::Attach { stdin: true, .. } => ATTACHED_MAX,
+            ProcCall::Attach { stdin: false, .. } => ATTACHED_MAX.saturating_sub(1),
+            _ => 0,
+        };
         if attached.len() != due {
             return Err(SocketError::Descriptors(attached.len(), due).into());
         }
         let answer = match call {
-            ProcCall::Attach { command } => {
-                self.draft_attached(request, &command, attached).and_then(|draft| self.launch(draft))
+            ProcCall::Attach { command, stdin } => {
+                self.draft_attached(request, &command, stdin, attached).and_then(|draft| self.launch(draft))
             }
             ProcCall::Run { command, stdin, output_max_bytes } => {
                 let stdin = self.calls.take(stdin)?;
@@ -167,16 +173,17 @@ impl Desk {
         &mut self,
         request: u32,
         command: &HelperCommand,
+        stdin: bool,
         attached: Vec<OwnedFd>,
     ) -> Result<Draft, CallError> {
-        // T-07: a terminal, a socket or a directory never reaches a command, whoever asks.
-        if !attached.iter().all(pipes::is_pipe_or_null) {
-            let message = "a command's streams are pipes or /dev/null, and nothing else is handed to one";
+        // T-07: a terminal, a socket, a file or a directory never reaches a command, whoever asks.
+        if !attached.iter().all(pipes::is_pipe) {
+            let message = "a command's streams are pipes, and nothing else is handed to one";
             return Err(CallError::new(ErrorCode::InvalidArgument, message));
         }
         let purpose = Purpose::Handle { request: Some(request) };
         let mut draft = self.draft(command, [false; 3], purpose, |_| Output::default())?;
-        draft.launch.piped = [true; 3];
+        draft.launch.piped = [stdin, true, true];
         draft.theirs = attached;
         Ok(draft)
     }

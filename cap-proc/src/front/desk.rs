@@ -15,7 +15,7 @@ use std::time::Instant;
 use warden_proto::calls::{Calls, Heard};
 use warden_proto::limits::FRAMES_PER_WAKEUP;
 use warden_proto::msg::error::{CallError, ErrorCode};
-use warden_proto::msg::proc::{ATTACHED, ProcHelperReply, ProcReply, ProcSetup, Stream};
+use warden_proto::msg::proc::{ATTACHED_MAX, ProcHelperReply, ProcReply, ProcSetup, Stream};
 use warden_proto::{FrameSocket, Kind, List, SocketError, Text};
 
 /// Everything the front holds.
@@ -119,7 +119,7 @@ impl Desk {
             if !self.outbox.has_room() {
                 return Ok(true);
             }
-            let mut frame = match self.link.try_receive(ATTACHED) {
+            let mut frame = match self.link.try_receive(ATTACHED_MAX) {
                 Err(SocketError::WouldBlock) => return Ok(true),
                 Err(SocketError::Closed) => return Ok(false),
                 other => other?,

@@ -158,16 +158,18 @@ pub enum ProcCall<C> {
         /// The process.
         process: u32,
     },
-    /// `proc.start` with the [`ATTACHED`] descriptors that come with the frame as the command's 0, 1 and 2 → `Started`. The
-    /// broker's own call: a worker that makes it is refused.
+    /// `proc.start` on pipes that come with the frame, each the command's end: for descriptor 0 with `stdin`, else that is
+    /// /dev/null, and for 1 and 2 → `Started`. The broker's own call: a worker that makes it is refused.
     Attach {
         /// What.
         command: C,
+        /// Whether three pipes come, or two.
+        stdin: bool,
     },
 }
 
-/// Descriptors that come with an `Attach`: ends of pipes or /dev/null, and nothing else (T-07).
-pub const ATTACHED: usize = 3;
+/// Most pipes that come with an `Attach`.
+pub const ATTACHED_MAX: usize = 3;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

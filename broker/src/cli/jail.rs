@@ -1,0 +1,275 @@
+//! `warden jail CMD`: one native command in cap-proc's jail, with the caller's streams passed through.
+//!
+//! What `bwrap`, `landrun` or `srt` do for a person, within the same policies, limits and log as a guest's commands. No
+//! worker, template or compiler is started for it.
+
+use super::guest::{put_end, task_id};
+use super::layers::{self, UserLayer};
+use super::limits::allowance;
+use super::{Answer, outcome};
+use crate::audit::{About, HexDigest, TaskRecord};
+use crate::failure::{Class, Failure};
+use crate::session::{self, Request, Session};
+use crate::streams::Streams;
+use crate::task::{Ended, Ending, Errand, Spec, Task};
+use clap::Args;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use warden_policy::{Access, Command, CommandPath, Effective, Layer, LimitKey, Policy, Scope, Workspace};
+use warden_policy::{allowed_command, units};
+
+/// Where neither a flag nor a policy bounds the time: longer than any command, and short enough for every clock.
+const NO_BOUND: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// `warden jail`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without a policy the flags are the policy: the command may be given any arguments, sees the system's programs and \
+libraries read-only, a private directory as $HOME and $TMPDIR that is gone afterwards, and of your files what --workspace names; without \
+--workspace none. It gets no network, no socket of another program, no terminal and none of your environment.\n\n\
+With a policy (--policy, else your own, within the system's) CMD is a `[[proc.command]]` of it, by name or by its path: its arguments, \
+environment, working directory and timeout hold. Flags only narrow: --workspace must lie in a workspace of the policy, --allow-proc must \
+name commands of it, and limits are the least.\n\n\
+CMD without a slash is looked up once in /usr/bin and /bin; with one it is that file, which may not lie where the command itself could \
+write. The command starts where you stand, if that lies in a workspace, else in the command's `cwd` or the first workspace, else in its \
+private directory. When it ends, everything that it started ends.\n\n\
+Standard input, output and error are passed through pipes, to their ends and without a bound; a terminal is never handed on, and what is \
+shown on one is shown with control characters made visible, but newline, tab, carriage return and colours. The log keeps length and \
+SHA-256 of each stream.\n\n\
+Warden cannot keep the rules of files on a command yet where it may write: such a workspace needs --unchecked, or `unchecked = true` in \
+the policy. Then deny rules, `max_file` and `fs_written` do not bind the command, and the result says `degraded`.\n\n\
+Exit status: the command's own, or 128+N when signal N ended it; 124 its time or a budget was used up, 125 warden failed, 126 denied, \
+127 not found, 130 or 143 when you ended it, 2 for a mistake on the command line or in a policy.\n\n\
+Examples:\n  warden jail ls -l /usr\n  warden jail --workspace .:ro -- grep -rn TODO .\n  warden jail --policy warden.toml -- cargo test\n  \
+curl -s https://example.org/data.json | warden jail -- jq .name"
+)]
+pub struct JailArgs {
+    /// A policy to stay within, instead of your own
+    #[arg(long, visible_alias = "config", value_name = "P")]
+    policy: Option<PathBuf>,
+    /// A folder for the command, read-write unless `:ro` follows; repeatable. Without a policy and without this: none
+    #[arg(long, value_name = "D[:ro|:rw]")]
+    workspace: Vec<String>,
+    /// With a policy: narrow its commands to these; repeatable
+    #[arg(long, value_name = "CMD")]
+    allow_proc: Vec<String>,
+    /// Let the command run where the rules of files cannot be kept on it: it gets the workspace whole
+    #[arg(long)]
+    unchecked: bool,
+    /// Most time, such as 30s or 5m (unbounded without it, unless a policy says otherwise)
+    #[arg(long, value_name = "DUR")]
+    timeout: Option<String>,
+    /// Most memory, such as 2GiB; a command has four times this over all its processes, and never less than 1GiB
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Most processes at once (16 unless this or a policy says otherwise)
+    #[arg(long, value_name = "N")]
+    processes: Option<u64>,
+    /// Started as root: run as this user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD [ARGS]")]
+    command: Vec<OsString>,
+}
+
+/// Runs the command.
+pub fn run(args: JailArgs, json: bool) -> Result<Answer, Failure> {
+    let words = texts(&args.command)?;
+    let Some((command, arguments)) = words.split_first() else {
+        return Err(Failure::usage("name the command that is to run"));
+    };
+    let current = std::env::current_dir().map_err(|e| Failure::usage(format!("the current directory: {e}")));
+    let user = args.policy.clone().map_or(UserLayer::Own, UserLayer::File);
+    let layers = layers::read_with(user, |alone| request(&args, command, alone, &current).map(Some))?;
+    let policy = Rc::new(layers.policy);
+    let name = name_of(&policy, command, &current);
+    // Of a command that the policy does not know nothing is opened; the policy says so, on the record.
+    let programs = layers::open_programs(&policy)?;
+    let known = policy.commands().iter().find(|each| each.name == name);
+    let errand = Errand {
+        stands: current.as_ref().ok().and_then(|current| place_of(&policy, current)),
+        program: known.map(|each| each.path.display().to_string()).unwrap_or_default(),
+        args: arguments.to_vec(),
+        command: name,
+    };
+    let streams = Streams::take(!json)?;
+    let request = Request { policy, user: args.user, deciding: layers.files, programs, quiet: json, guests: false };
+    let started = Instant::now();
+    let play = async move |session: Rc<Session>| play(&session, errand, streams).await;
+    let ((ended, id), head) = session::run(request, play)?;
+    Ok(outcome::command(ended, &id, started.elapsed(), head.as_ref()))
+}
+
+/// Runs the command as a task of its own, on the record from before it begins to after it has ended.
+async fn play(session: &Session, errand: Errand, streams: Streams) -> Result<(Ended, String), Failure> {
+    let id = task_id()?;
+    let name = crate::cache::hex(&id);
+    let policy = session.policy.clone();
+    let policy_hash = HexDigest::parse(policy.hash()).unwrap_or(HexDigest::ZERO);
+    let record = TaskRecord { task: &name, policy_hash: &policy_hash };
+    let workspaces = policy.workspaces().iter().map(|each| (each.label.clone(), each.access.name())).collect();
+    let about = About { kind: "command", manifest: None, guest: None, workspaces };
+    let limit = |key| policy.limits().get(key).unwrap_or(u64::MAX);
+    let spec = Spec {
+        allowance: allowance(&policy, NO_BOUND),
+        fuel: None,
+        memory_bytes: limit(LimitKey::Memory),
+        output_max_bytes: limit(LimitKey::Output),
+        player: None,
+        predicates: Vec::new(),
+        runbook: None,
+        workspaces: session.workspaces.clone(),
+        programs: session.programs_of_task()?,
+        scratch: session.scratch_of_task()?,
+        recording: None,
+        policy: policy.clone(),
+    };
+    record.begins(&mut session.around.audit.borrow_mut(), &about)?;
+    let mut ended = Task::errand(spec, session.around.clone(), id, errand, streams).await;
+    for what in &session.degraded {
+        ended.report.degrade(what);
+    }
+    let played = Ok(ended);
+    let recorded = put_end(session, &record, true, &played);
+    let mut ended = played?;
+    if let Err(lost) = recorded {
+        // What ended without its record did not end well, whatever it did (T-09).
+        ended.ending = Ending::AuditLost(lost.to_string());
+    }
+    Ok((ended, name))
+}
+
+fn texts(words: &[OsString]) -> Result<Vec<String>, Failure> {
+    let text = |word: &OsString| {
+        let text = word.to_str().filter(|text| !text.contains('\0'));
+        text.map(str::to_owned).ok_or_else(|| {
+            let shown = crate::terminal::one_line(&word.to_string_lossy(), 80);
+            Failure::usage(format!("the argument `{shown}` is no UTF-8 text, and the log could not hold it"))
+        })
+    };
+    words.iter().map(text).collect()
+}
+
+/// The flags as the task's layer. `alone`: there is no policy, and the flags are it.
+fn request(args: &JailArgs, command: &str, alone: bool, current: &Result<PathBuf, Failure>) -> Result<Policy, Failure> {
+    let mut request = Policy::empty(super::REQUEST_OF_FLAGS, Scope::Request);
+    if alone || !args.workspace.is_empty() {
+        request.workspaces = Some(workspaces(&args.workspace, current)?);
+    }
+    let mut named: Vec<&str> = args.allow_proc.iter().map(String::as_str).collect();
+    if alone || (args.unchecked && named.is_empty()) {
+        named.insert(0, command);
+    }
+    if !named.is_empty() {
+        let mut commands = commands(&named, current)?;
+        for command in &mut commands {
+            // T-10: to name a command is not to give up the rules of files; that is asked for by its own name.
+            command.unchecked = args.unchecked;
+            if alone {
+                // A person's own command has the person's patience; --timeout bounds it.
+                command.timeout = NO_BOUND;
+            }
+        }
+        request.commands = Some(commands);
+    }
+    if let Some(text) = &args.memory {
+        let bytes = units::parse_size(text).map_err(|e| Failure::usage(format!("--memory {text}: {e}")))?;
+        request.limits.set(LimitKey::Memory, bytes);
+    }
+    if let Some(text) = &args.timeout {
+        let wall = units::parse_duration(text).map_err(|e| Failure::usage(format!("--timeout {text}: {e}")))?;
+        request.limits.set_wall(wall);
+    }
+    if let Some(processes) = args.processes {
+        request.limits.set(LimitKey::Processes, processes);
+    }
+    layers::resolve(&mut request, Layer::Task)?;
+    not_found(&request)?;
+    Ok(request)
+}
+
+fn at(current: &Result<PathBuf, Failure>, path: &Path) -> Result<PathBuf, Failure> {
+    match current {
+        _ if path.is_absolute() => Ok(path.to_owned()),
+        Ok(current) => Ok(current.join(path)),
+        Err(failure) => Err(Failure::new(failure.class, failure.message.clone())),
+    }
+}
+
+/// `D`, `D:rw` or `D:ro`, each with a label of its own.
+fn workspaces(flags: &[String], current: &Result<PathBuf, Failure>) -> Result<Vec<Workspace>, Failure> {
+    let one = |(index, flag): (usize, &String)| {
+        let (path, access) = match flag.rsplit_once(':') {
+            Some((path, "ro")) => (path, Access::ReadOnly),
+            Some((path, "rw")) => (path, Access::ReadWrite),
+            _ => (flag.as_str(), Access::ReadWrite),
+        };
+        if path.is_empty() {
+            return Err(Failure::usage("--workspace: name a folder"));
+        }
+        let label = if index == 0 { "workspace".to_owned() } else { format!("workspace-{}", index.saturating_add(1)) };
+        Ok(Workspace::new(label, at(current, Path::new(path))?, access))
+    };
+    flags.iter().enumerate().map(one).collect()
+}
+
+fn commands(named: &[&str], current: &Result<PathBuf, Failure>) -> Result<Vec<Command>, Failure> {
+    let mut commands: Vec<Command> = Vec::new();
+    for word in named {
+        let base = at(current, Path::new(if word.starts_with('/') { "/" } else { "" }))?;
+        let command = allowed_command(word, &base).map_err(|why| Failure::usage(format!("{word}: {why}")))?;
+        match commands.iter().find(|each| each.name == command.name) {
+            Some(same) if same.path == command.path => {}
+            Some(_) => return Err(Failure::usage(format!("two different files are named `{}`", command.name))),
+            None => commands.push(command),
+        }
+    }
+    Ok(commands)
+}
+
+/// A command of the command line that is not there: 127, as a shell says.
+fn not_found(request: &Policy) -> Result<(), Failure> {
+    for command in request.commands.iter().flatten() {
+        match &command.path {
+            CommandPath::Lookup(name) => {
+                let message = format!("{name}: no such program in /usr/bin or /bin");
+                return Err(Failure::new(Class::NotFound, message));
+            }
+            CommandPath::File(path) => {
+                let gone = |e: &std::io::Error| {
+                    matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+                };
+                if std::fs::metadata(path).is_err_and(|e| gone(&e)) {
+                    return Err(Failure::new(Class::NotFound, format!("{} does not exist", path.display())));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The name by which the policy knows a command: of a path, that of the command which is this very path.
+fn name_of(policy: &Effective, word: &str, current: &Result<PathBuf, Failure>) -> String {
+    if !word.contains('/') {
+        return word.to_owned();
+    }
+    let path = at(current, Path::new(word)).unwrap_or_else(|_| PathBuf::from(word));
+    let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let known = policy
+        .commands()
+        .iter()
+        .find(|each| each.path == path || each.path.canonicalize().is_ok_and(|each| each == real));
+    known.map_or_else(|| word.to_owned(), |command| command.name.clone())
+}
+
+/// A folder as `label:path`, in the workspace that holds it most closely.
+fn place_of(policy: &Effective, folder: &Path) -> Option<String> {
+    let folder = folder.canonicalize().ok()?;
+    let holds = policy.workspaces().iter().filter(|workspace| folder.starts_with(&workspace.path));
+    let workspace = holds.max_by_key(|workspace| workspace.path.components().count())?;
+    let inside = folder.strip_prefix(&workspace.path).ok()?.to_str()?;
+    Some(format!("{}:{inside}", workspace.label))
+}
