@@ -164,3 +164,8 @@ pub fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 pub fn marked(line: &str) -> Vec<Process> {
     all().into_iter().filter(|process| process.line == line).collect()
 }
+
+/// The processes of the whole host whose command line has `words` in it.
+pub fn mentioning(words: &str) -> Vec<Process> {
+    all().into_iter().filter(|process| process.line.contains(words)).collect()
+}

@@ -33,7 +33,10 @@ pub fn row(name: &str, floor: &Samples, ours: &Samples, goal: f64) {
     let (low, high) = (micros(floor.percentile(50)), micros(ours.percentile(50)));
     let ratio = if low > 0.0 { high / low } else { f64::NAN };
     let verdict = if ratio <= goal { "" } else { "  MISSED" };
-    println!("{name:<44} {low:>8.1}us {high:>8.1}us {ratio:>6.2}x {:>8}x{verdict}", format!("<={goal}"));
+    println!(
+        "{name:<44} {low:>8.1}us {high:>8.1}us {ratio:>6.2}x {:>9}{verdict}",
+        if goal.is_finite() { format!("<={goal}x") } else { "-".to_owned() }
+    );
     println!("{:<44} {:>8.1}us {:>8.1}us", "  p95", micros(floor.percentile(95)), micros(ours.percentile(95)));
 }
 
