@@ -83,7 +83,7 @@ pub fn run(args: JailArgs, json: bool) -> Result<Answer, Failure> {
     };
     let current = std::env::current_dir().map_err(|e| Failure::usage(format!("the current directory: {e}")));
     let user = args.policy.clone().map_or(UserLayer::Own, UserLayer::File);
-    let layers = layers::read_with(user, |alone| request(&args, command, alone, &current).map(Some))?;
+    let layers = layers::read_with(user, |above| request(&args, command, above, &current).map(Some))?;
     let policy = Rc::new(layers.policy);
     let name = name_of(&policy, command, &current);
     // Of a command that the policy does not know nothing is opened; the policy says so, on the record.
@@ -153,8 +153,14 @@ fn texts(words: &[OsString]) -> Result<Vec<String>, Failure> {
     words.iter().map(text).collect()
 }
 
-/// The flags as the task's layer. `alone`: there is no policy, and the flags are it.
-fn request(args: &JailArgs, command: &str, alone: bool, current: &Result<PathBuf, Failure>) -> Result<Policy, Failure> {
+/// The flags as the task's layer. With no policy above it is the policy.
+fn request(
+    args: &JailArgs,
+    command: &str,
+    above: &[&Policy],
+    current: &Result<PathBuf, Failure>,
+) -> Result<Policy, Failure> {
+    let alone = above.is_empty();
     let mut request = Policy::empty(super::REQUEST_OF_FLAGS, Scope::Request);
     if alone || !args.workspace.is_empty() {
         request.workspaces = Some(workspaces(&args.workspace, current)?);
@@ -188,7 +194,23 @@ fn request(args: &JailArgs, command: &str, alone: bool, current: &Result<PathBuf
     }
     layers::resolve(&mut request, Layer::Task)?;
     not_found(&request)?;
+    name_as_above(&mut request, above);
     Ok(request)
+}
+
+/// One file has several paths where `/bin` is a link to `/usr/bin`: a flag means the policy's, where it is the same file.
+fn name_as_above(request: &mut Policy, above: &[&Policy]) {
+    let file = |path: &CommandPath| match path {
+        CommandPath::File(path) => path.canonicalize().ok(),
+        CommandPath::Lookup(_) => None,
+    };
+    for command in request.commands.iter_mut().flatten() {
+        let mut same = above.iter().flat_map(|policy| policy.commands.iter().flatten());
+        let same = same.find(|each| each.name == command.name && file(&each.path) == file(&command.path));
+        if let Some(same) = same {
+            command.path = same.path.clone();
+        }
+    }
 }
 
 fn at(current: &Result<PathBuf, Failure>, path: &Path) -> Result<PathBuf, Failure> {

@@ -102,10 +102,10 @@ pub fn read(user: UserLayer, request: Option<Policy>) -> Result<Layers, Failure>
     read_with(user, |_| Ok(request))
 }
 
-/// The same where the request depends on whether it stands alone: then it is the policy.
+/// The same where the request depends on the layers above it; without any it is the policy.
 pub fn read_with(
     user: UserLayer,
-    request: impl FnOnce(bool) -> Result<Option<Policy>, Failure>,
+    request: impl FnOnce(&[&Policy]) -> Result<Option<Policy>, Failure>,
 ) -> Result<Layers, Failure> {
     let mut files = Vec::new();
     let mut take = |file: Option<Deciding>, layer: Layer| -> Result<Option<Policy>, Failure> {
@@ -124,7 +124,8 @@ pub fn read_with(
             take(own, Layer::User)?
         }
     };
-    let request = request(system.is_none() && user.is_none())?;
+    let above: Vec<&Policy> = system.iter().chain(&user).collect();
+    let request = request(&above)?;
     let policy = Effective::combine(system, user, request).map_err(|e| Failure::new(Class::Denied, e.to_string()))?;
     files.extend(open_secrets(&policy)?);
     Ok(Layers { policy, files })

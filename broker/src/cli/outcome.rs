@@ -188,8 +188,9 @@ pub fn command(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>) 
     {
         lines.push(format!("warden: {}", one_line(why, 600)));
     }
-    let degraded = ended.report.degraded.iter().map(|what| format!("warden: degraded: {}", one_line(what, 300)));
-    lines.extend(degraded);
+    if !ended.report.degraded.is_empty() {
+        lines.push(format!("warden: degraded: {}", one_line(&ended.report.degraded.join("; "), 1000)));
+    }
     Answer { json, text: String::new(), note: lines.join("\n"), status }
 }
 

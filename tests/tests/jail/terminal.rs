@@ -1,0 +1,105 @@
+//! A person's terminal: the command never has it, and what is shown on it steers nothing (T-07, T-14).
+
+use crate::place;
+use nix::pty::openpty;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use warden_tests::{Place, skipped};
+
+/// Starts a command line as a session of its own on a terminal of its own: all three streams and `/dev/tty`.
+fn on_terminal(place: &Place, words: &[&str]) -> (Child, File) {
+    let pty = openpty(None, None).unwrap();
+    let copy = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
+    let mut command = Command::new("/usr/bin/setsid");
+    command.args(["--ctty", "--wait"]).args(words).current_dir(place.path(".")).env_clear();
+    for (name, value) in place.command(&[]).get_envs() {
+        value.map(|value| command.env(name, value));
+    }
+    command.stdin(copy(&pty.slave)).stdout(copy(&pty.slave)).stderr(copy(&pty.slave));
+    let child = command.spawn().unwrap();
+    (child, File::from(pty.master))
+}
+
+fn shown(mut child: Child, mut master: File) -> String {
+    let mut bytes = Vec::new();
+    // A terminal that nobody holds any more ends with EIO.
+    let _ = master.read_to_end(&mut bytes);
+    child.wait().unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn jailed(place: &Place, script: &str) -> (Child, File) {
+    let warden = place.command(&[]).get_program().to_owned();
+    on_terminal(place, &[warden.to_str().unwrap(), "jail", "--policy", "warden.toml", "--", "sh", "-c", script])
+}
+
+#[test]
+fn a_command_has_no_terminal_where_the_person_has_one() {
+    let place = place("");
+    let look = "tty; test -t 0 || echo no-0; test -t 1 || echo no-1; test -t 2 || echo no-2; (: < /dev/tty) && echo has-tty; ps -o tty= -p $$";
+    let (child, master) = jailed(&place, look);
+    let inside = shown(child, master);
+    for said in ["not a tty", "no-0", "no-1", "no-2"] {
+        assert!(inside.contains(said), "{said}: {inside}");
+    }
+    assert!(!inside.contains("has-tty") && !inside.contains("/dev/pts") && !inside.contains("pts/"), "{inside}");
+    // The control: the same line outside.
+    let (child, master) = on_terminal(&place, &["/bin/sh", "-c", look]);
+    let outside = shown(child, master);
+    assert!(outside.contains("/dev/pts/") && outside.contains("has-tty") && !outside.contains("no-0"), "{outside}");
+}
+
+#[test]
+fn nothing_can_be_typed_into_the_terminal_and_its_size_is_not_told() {
+    if !std::path::Path::new("/usr/bin/python3").exists() {
+        return skipped("python3 is not installed");
+    }
+    let place = Place::new();
+    place.work_policy(
+        "[[proc.command]]\nname = \"python3\"\npath = \"/usr/bin/python3\"\nargs = [[\"**\"]]\nunchecked = true\n",
+    );
+    let script = "import fcntl,os\n\
+def tried(name,act):\n  try: act(); print(name,'worked')\n  except OSError as e: print(name,e.errno)\n\
+for fd in (0,1,2):\n  tried('type',lambda: fcntl.ioctl(fd,0x5412,b'x'))\n  tried('size',lambda: fcntl.ioctl(fd,0x5413,bytes(8)))\n\
+for path in ['/dev/tty','/dev/ptmx']+['/dev/pts/%d'%n for n in range(64)]:\n  if path[-1]=='s' or os.path.exists(path): tried('open',lambda: os.open(path,os.O_RDWR|os.O_NOCTTY))\n";
+    let warden = place.command(&[]).get_program().to_owned();
+    let words = [warden.to_str().unwrap(), "jail", "--policy", "warden.toml", "--", "python3", "-c", script];
+    let (child, master) = on_terminal(&place, &words);
+    let inside = shown(child, master);
+    assert_eq!(inside.matches("type ").count(), 3, "{inside}");
+    assert!(!inside.contains("worked") && inside.contains("open "), "{inside}");
+    // The control: outside the terminal answers.
+    let (child, master) = on_terminal(&place, &["/usr/bin/python3", "-c", script]);
+    let outside = shown(child, master);
+    assert!(outside.contains("size worked") && outside.contains("open worked"), "{outside}");
+}
+
+#[test]
+fn what_is_typed_arrives_and_what_is_shown_steers_nothing() {
+    let place = place("");
+    let (child, mut master) =
+        jailed(&place, "read line; printf 'got %s \\033[31mred\\033]0;title\\007\\n' \"$line\"; cat; echo over");
+    // A line, and the end of the input as a person types it.
+    master.write_all(b"words\nmore\n\x04").unwrap();
+    let text = shown(child, master);
+    assert!(text.contains("got words \u{1b}[31mred\\u{1b}]0;title\\u{7}"), "{text:?}");
+    assert!(text.contains("more\r\n") && text.contains("over\r\n"), "{text:?}");
+    // The colour is taken back before anybody else speaks.
+    assert!(text.trim_end().ends_with("\u{1b}[0m") || text.contains("\u{1b}[0mwarden"), "{text:?}");
+}
+
+#[test]
+fn a_person_at_the_terminal_ends_it_with_one_key() {
+    let place = place("");
+    let (mut child, mut master) = jailed(&place, "trap 'echo bye; exit 1' INT; touch up; while :; do sleep 0.02; done");
+    warden_tests::processes::wait("the command", || place.path("work/up").exists().then_some(()));
+    master.write_all(b"\x03").unwrap();
+    let mut bytes = Vec::new();
+    let _ = master.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130), "{text}");
+    assert!(text.contains("bye"), "{text}");
+}
