@@ -84,6 +84,15 @@ pub struct Ended {
     pub signal: Option<i32>,
 }
 
+impl Ended {
+    /// What `waitpid` has said of a child.
+    pub(crate) fn from_status(child: Pid, status: libc::c_int) -> Ended {
+        let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+        let signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
+        Ended { child, code, signal }
+    }
+}
+
 /// Reaps one child that has ended, without waiting; `None` where none has, ECHILD where there is no child at all.
 pub fn reap() -> Result<Option<Ended>, Errno> {
     loop {
@@ -94,11 +103,7 @@ pub fn reap() -> Result<Option<Ended>, Errno> {
             Err(Errno::EINTR) => continue,
             Err(other) => return Err(other),
             Ok(0) => return Ok(None),
-            Ok(child) => {
-                let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
-                let signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
-                return Ok(Some(Ended { child: Pid::from_raw(child), code, signal }));
-            }
+            Ok(child) => return Ok(Some(Ended::from_status(Pid::from_raw(child), status))),
         }
     }
 }

@@ -34,6 +34,12 @@ pub fn set_dumpable_off() -> Result<(), ProcessError> {
     prctl(libc::PR_SET_DUMPABLE, 0).map_err(ProcessError::Dumpable)
 }
 
+/// The opposite, for as long as the process writes the maps of its own user namespace: the kernel lets only the owner of
+/// its files in `/proc` do that.
+pub(crate) fn set_dumpable_on() -> Result<(), ProcessError> {
+    prctl(libc::PR_SET_DUMPABLE, 1).map_err(ProcessError::Dumpable)
+}
+
 /// A panic ends the process at once, in every build: no frame, drop or thread of a process whose state is in doubt goes
 /// on, and none unwinds out of a forked child into the program around it (T-03). Release builds abort anyway.
 pub fn abort_on_panic() {

@@ -15,6 +15,7 @@ mod handlers;
 mod lives;
 mod memory;
 mod numbers;
+mod roots;
 mod rules;
 mod scopes;
 mod set_id;
@@ -27,7 +28,7 @@ type Test = (&'static str, fn());
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let groups: [&[Test]; 14] = [
+    let groups: [&[Test]; 15] = [
         allowlists::TESTS,
         commands::TESTS,
         denylist::TESTS,
@@ -37,6 +38,7 @@ fn main() {
         handlers::TESTS,
         lives::TESTS,
         memory::TESTS,
+        roots::TESTS,
         rules::TESTS,
         scopes::TESTS,
         set_id::TESTS,
