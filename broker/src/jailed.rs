@@ -141,6 +141,7 @@ fn never_locked() -> Locked {
         degraded: warden_proto::List::default(),
         descriptors: warden_proto::List::default(),
         pid: 0,
+        held: warden_proto::List::default(),
     }
 }
 

@@ -104,6 +104,7 @@ where
         birth::become_user(Uid::from_raw(*uid), Gid::from_raw(*gid))
             .map_err(|e| Failure::internal(format!("warden could not stop being root: {e}")))?;
     }
+    check_namespaces(&request.policy)?;
     // From here to the session's own watch: Ctrl-C reaches the spawner too, and must not be what ends it.
     let held = signals::hold().map_err(internal("warden could not hold signals"))?;
     let start = if request.guests { warden_spawner::start } else { warden_spawner::start_cold };
@@ -142,18 +143,29 @@ const SPAWNER_END_ASKED: Duration = Duration::from_millis(500);
 
 /// What is asked for and cannot be given is refused, not left out in silence.
 fn refuse_unsupported(policy: &Effective) -> Result<(), Failure> {
-    let isolation = policy.isolation();
-    for (name, wanted) in [("namespaces", isolation.namespaces), ("cgroups", isolation.cgroups)] {
-        if wanted == Feature::Require {
-            return Err(Failure::new(
-                Class::Unavailable,
-                format!(
-                    "the policy says `isolation.{name} = \"require\"`, and this version of warden does not use {name}; say \"auto\" or \"off\""
-                ),
-            ));
-        }
+    if policy.isolation().cgroups == Feature::Require {
+        return Err(Failure::new(
+            Class::Unavailable,
+            "the policy says `isolation.cgroups = \"require\"`, and this version of warden does not use cgroups; say \"auto\" or \"off\"",
+        ));
     }
     Ok(())
+}
+
+/// The same for namespaces, found by entering some, as the user that the task runs as. Where they are wanted and not
+/// required, the runner tries by itself, and says in the result what came of it.
+fn check_namespaces(policy: &Effective) -> Result<(), Failure> {
+    if policy.isolation().namespaces != Feature::Require {
+        return Ok(());
+    }
+    let tried = warden_spawner::probe::command_namespaces().map_err(|e| Failure::internal(e.to_string()))?;
+    tried.map_err(|why| {
+        let message = format!(
+            "the policy says `isolation.namespaces = \"require\"`, and commands can have none here ({why}); \
+             `warden doctor` says what this host gives"
+        );
+        Failure::new(Class::Unavailable, message)
+    })
 }
 
 /// Decides who we are, and makes the directories that belong to that user while we still can.

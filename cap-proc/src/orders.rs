@@ -25,6 +25,8 @@ pub struct Jail {
     pub landlock_abi: u8,
     /// What this host could not enforce.
     pub degraded: List<Text<256>, 16>,
+    /// What holds commands besides, where the host offers it.
+    pub held: List<Text<64>, 16>,
 }
 
 /// Front to runner: start this. Descriptors: the command's end of a pipe for each of `piped`, in order.

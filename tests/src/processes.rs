@@ -135,9 +135,21 @@ impl Family {
             "worker" => self.worker(),
             "compiler" => self.named("warden-sandbox --compiler").last().cloned(),
             "cap-proc" => self.named("cap-proc --front").last().cloned(),
-            "cap-proc-runner" => self.named("cap-proc --runner").first().cloned(),
+            "cap-proc-runner" => self.runner(),
+            "cap-proc-guard" => self.named("cap-proc --runner").first().filter(|_| self.inside().is_some()).cloned(),
             other => self.named(other).last().cloned(),
         }
+    }
+
+    /// What forks keepers; where it is in namespaces of its own, its parent has its command line and is the guard.
+    fn runner(&self) -> Option<Process> {
+        self.inside().or_else(|| self.named("cap-proc --runner").first().cloned())
+    }
+
+    /// The runner, if it is process 1 of a pid namespace.
+    fn inside(&self) -> Option<Process> {
+        let first = |p: &Process| p.status().get("NSpid").is_some_and(|numbers| numbers.ends_with("\t1"));
+        self.named("cap-proc --runner").into_iter().find(first)
     }
 
     /// Waits until a process of `role` is there.

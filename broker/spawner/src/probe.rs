@@ -12,7 +12,9 @@ use std::fs::{self, File};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use warden_jail::{Grants, Isolation, LifeError, Role, life, process};
+use warden_jail::fork::Forked;
+use warden_jail::namespaces::{self, OwnIds};
+use warden_jail::{Grants, Isolation, LifeError, Role, life, process, root};
 
 pub use warden_jail::probe::Findings;
 
@@ -55,6 +57,18 @@ pub fn memory_of_a_child() -> Result<bool, ProbeError> {
         process::drop_capabilities().is_ok() && read_a_child()
     })
     .is_ok())
+}
+
+/// Puts a child where cap-proc's runner and its commands are put, into namespaces and a root of its own.
+pub fn command_namespaces() -> Result<Result<(), String>, ProbeError> {
+    one_thread()?;
+    Ok(in_child(|page| {
+        // As the spawner: with root's capabilities the child could do what the runner cannot.
+        let _ = process::drop_bounding_set();
+        process::drop_capabilities().is_ok() && enter_namespaces(page)
+    })
+    .map(drop)
+    .map_err(|lines| lines.join("; ")))
 }
 
 /// Makes a group beneath our own, puts a child in it and ends the child by it.
@@ -121,6 +135,24 @@ fn supervised(grants: &Grants<'_>) -> Result<Isolation, LifeError> {
             life::lock_down_command_supervised(grants, supervised)
         }
         Err(source) => Err(LifeError::Prepare { role: Role::CapProcCommandSupervised, source: source.into() }),
+    }
+}
+
+fn enter_namespaces(page: &Page) -> bool {
+    let ids = OwnIds::read();
+    match namespaces::fork_apart() {
+        Ok(Forked::Parent { child }) => waits(child),
+        Ok(Forked::Child) => {
+            let entered = namespaces::settle(ids).map_err(|e| e.to_string());
+            let entered = entered.and_then(|()| root::enter(Role::CapProcRunner, &[]).map_err(|e| e.to_string()));
+            page.say(entered.as_ref().err().map(String::as_str).into_iter());
+            // SAFETY: ends this child at once; the parent's exit handlers are not its.
+            unsafe { libc::_exit(i32::from(entered.is_err())) }
+        }
+        Err(error) => {
+            page.say([error.to_string().as_str()].into_iter());
+            false
+        }
     }
 }
 
@@ -304,6 +336,27 @@ mod tests {
             full && tried.is_err()
         });
         assert!(nested.is_ok(), "{nested:?}");
+    }
+
+    /// A child whose own user namespace allows no other beneath it is a hardened host.
+    #[test]
+    fn namespaces_are_had_where_the_host_allows_them_and_the_reason_is_said_where_not() {
+        let try_it = |page: &Page| enter_namespaces(page);
+        if let Err(why) = in_child(try_it) {
+            crate::skip::skipped(&format!("this host allows no namespaces: {why:?}"));
+            return;
+        }
+        let hardened = in_child(|page| {
+            let ids = (nix::unistd::geteuid(), nix::unistd::getegid());
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).is_ok()
+                && fs::write("/proc/self/setgroups", "deny").is_ok()
+                && fs::write("/proc/self/uid_map", format!("0 {} 1", ids.0)).is_ok()
+                && fs::write("/proc/self/gid_map", format!("0 {} 1", ids.1)).is_ok()
+                && fs::write("/proc/sys/user/max_user_namespaces", "0").is_ok()
+                && !enter_namespaces(page)
+        });
+        let said = hardened.expect("the control: such a place can be made here");
+        assert!(said.concat().contains("no new namespaces"), "{said:?}");
     }
 
     #[test]

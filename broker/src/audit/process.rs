@@ -35,11 +35,13 @@ impl ProcessRecord<'_> {
     /// It has shut its jail: what holds it, and its own list of its descriptors.
     pub fn locked(&self, log: &mut AuditLog, locked: &Locked) -> Result<(), AuditError> {
         let descriptors: Vec<Value<'_>> = locked.descriptors.iter().map(|d| Value::Number(u64::from(*d))).collect();
+        let held: Vec<Value<'_>> = locked.held.iter().map(|held| Value::Text(held.as_str())).collect();
         let input = [
             ("pid", Value::Number(u64::from(self.pid))),
             ("landlock_abi", Value::Number(u64::from(locked.landlock_abi))),
             ("seccomp_filters", Value::Number(u64::from(locked.seccomp_filters))),
             ("descriptors", Value::List(&descriptors)),
+            ("held", Value::List(&held)),
         ];
         self.single(log, "locked", Value::Fields(&input), EndRecord::default())
     }

@@ -112,6 +112,9 @@ impl Task {
         for what in locked.degraded.iter() {
             self.report.degrade(what.as_str());
         }
+        for what in locked.held.iter() {
+            self.report.hold(what.as_str());
+        }
         let mut log = self.around.audit.borrow_mut();
         self.process(role, pid).locked(&mut log, locked).map_err(audit_lost)
     }

@@ -9,7 +9,7 @@ use crate::sealed;
 use std::os::fd::AsFd;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use warden_policy::{Access, ArgvShape, LimitKey, RuleKind};
+use warden_policy::{Access, ArgvShape, Feature, LimitKey, RuleKind};
 use warden_proto::limits::OUTPUT_MAX_BYTES;
 use warden_proto::link_a::Inherit;
 use warden_proto::msg::error::{CallError, ErrorCode};
@@ -17,7 +17,7 @@ use warden_proto::msg::fs::{self, FsSetup, PathRuleSetup, WorkspaceSetup};
 use warden_proto::msg::life::Role;
 use warden_proto::msg::llm::{LlmSetup, Provider};
 use warden_proto::msg::proc::{
-    ArgShape as ShapeSetup, CommandSetup, EnvVar, ProcBounds, ProcSetup, RunnerCommand, RunnerSetup,
+    ArgShape as ShapeSetup, CommandSetup, EnvVar, ProcBounds, ProcSetup, RunnerCommand, RunnerSetup, Wish,
 };
 use warden_proto::{Kind, List, Text, codec, socket};
 
@@ -300,9 +300,18 @@ impl Task {
             commands: List::first(commands),
             bounds: front.bounds.clone(),
             scratch: self.spec.scratch.is_some(),
+            namespaces: wish(self.spec.policy.isolation().namespaces),
         };
         let bytes = codec::encode(&setup).map_err(|e| internal(e.to_string()))?;
         sealed::holding("runner", &bytes).map_err(|e| internal(e.to_string()))
+    }
+}
+
+fn wish(feature: Feature) -> Wish {
+    match feature {
+        Feature::Off => Wish::Off,
+        Feature::Auto => Wish::Auto,
+        Feature::Require => Wish::Require,
     }
 }
 

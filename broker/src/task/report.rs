@@ -46,6 +46,8 @@ pub struct Report {
     pub calls: std::collections::BTreeMap<&'static str, u64>,
     /// What of the jails this host could not give.
     pub degraded: Vec<String>,
+    /// What holds commands where the host offers it, beside the jail that they have everywhere.
+    pub held: Vec<String>,
     /// Landlock ABI in force.
     pub landlock_abi: u8,
     /// Actions that came after the report was full: counted, and in the log like all others.
@@ -186,6 +188,13 @@ impl Report {
         }
     }
 
+    /// Notes what holds commands besides, once.
+    pub fn hold(&mut self, what: &str) {
+        if !self.held.iter().any(|h| h == what) {
+            self.held.push(what.to_owned());
+        }
+    }
+
     /// `steps` of a result.
     pub fn steps_json(&self) -> Value {
         Value::Array(
@@ -221,7 +230,7 @@ impl Report {
 
     /// `isolation` of a result.
     pub fn isolation_json(&self) -> Value {
-        json!({"landlock_abi": self.landlock_abi, "degraded": self.degraded})
+        json!({"landlock_abi": self.landlock_abi, "degraded": self.degraded, "held": self.held})
     }
 }
 

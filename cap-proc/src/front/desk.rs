@@ -101,7 +101,10 @@ impl Desk {
         link.set(PollFlags::POLLIN, self.outbox.has_room());
         link.set(PollFlags::POLLOUT, !self.outbox.is_empty());
         let mut sources = vec![(Source::Link, self.link.as_fd(), link)];
-        sources.push((Source::Runner, self.runner.as_fd(), PollFlags::POLLIN));
+        // One that has no jail for commands has ended: its reason is the answer to each of them.
+        if self.jail.is_ok() {
+            sources.push((Source::Runner, self.runner.as_fd(), PollFlags::POLLIN));
+        }
         for (id, process) in &self.processes {
             let keeper = process.control.as_ref().map(|lane| (Source::Keeper(*id), lane.as_fd(), PollFlags::POLLIN));
             let input = process.input.wants().map(|fd| (Source::Input(*id), fd, PollFlags::POLLOUT));

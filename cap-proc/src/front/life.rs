@@ -113,5 +113,6 @@ fn locked(isolation: &Isolation, prepared: &Prepared, open: &[RawFd]) -> Locked 
     let of_runner = prepared.jail.iter().flat_map(|jail| jail.degraded.iter()).map(|text| text.as_str());
     let degraded = isolation.degraded.iter().map(String::as_str).chain(of_runner);
     let runner_abi = prepared.jail.as_ref().map_or(isolation.landlock_abi, |jail| jail.landlock_abi);
-    Locked::new(isolation.landlock_abi.min(runner_abi), isolation.seccomp_filters, degraded, open)
+    let held = prepared.jail.iter().flat_map(|jail| jail.held.iter()).map(|text| text.as_str());
+    Locked::new(isolation.landlock_abi.min(runner_abi), isolation.seccomp_filters, degraded, open).holding(held)
 }

@@ -32,7 +32,7 @@ impl PrivateDirectory {
     pub fn make(bench: &Bench) -> nix::Result<Option<Self>> {
         let Some((scratch, scratch_path)) = &bench.scratch else { return Ok(None) };
         // The keeper's number is no other living process's; one that is left from before makes this fail, not share.
-        let name = Self::name_of(Pid::this())?;
+        let name = Self::name_of(bench, Pid::this())?;
         mkdirat(scratch, name.as_c_str(), Mode::S_IRWXU)?;
         let directory = openat(scratch, name.as_c_str(), OPEN_DIRECTORY, Mode::empty())?;
         let mut path = scratch_path.clone();
@@ -48,8 +48,8 @@ impl PrivateDirectory {
     }
 
     /// What a keeper calls its command's directory.
-    pub fn name_of(keeper: Pid) -> nix::Result<CString> {
-        CString::new(format!("command-{keeper}")).map_err(|_| Errno::EINVAL)
+    pub fn name_of(bench: &Bench, keeper: Pid) -> nix::Result<CString> {
+        CString::new(format!("{}{keeper}", bench.private_prefix())).map_err(|_| Errno::EINVAL)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Descriptors over exec: 3 the lane to the front, 4 the setup document in a sealed memfd, then a directory for each
 //! workspace, a program for each command, and the scratch directory if there is one.
 
+use super::enclosure::{self, Enclosure};
 use super::serve;
 use crate::lane::{Lane, LaneError};
 use crate::orders::{Jail, Ready};
@@ -11,7 +12,7 @@ use nix::fcntl::{OFlag, open, readlink};
 use nix::sys::prctl;
 use nix::sys::signal::kill;
 use nix::sys::stat::Mode;
-use nix::unistd::{getppid, pipe2};
+use nix::unistd::{Pid, getppid, pipe2};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -41,6 +42,12 @@ pub enum RunnerError {
     /// The signal scope is not in force, so that ending a tree could end a bystander.
     #[error("the runner's signal scope could not be proved, so no command may be started")]
     Unproven,
+    /// It could not go where the policy wants it, or what it should take along has been replaced.
+    #[error("the runner's namespaces: {0}")]
+    Enclosure(String),
+    /// Whoever waits for it outside of its namespaces is gone: nobody wants it any more.
+    #[error("the runner's guard is gone")]
+    GuardGone,
     /// A keeper has died without ending its tree first.
     #[error("keeper {0} died before its command's processes were ended; everything was ended with it")]
     KeeperLost(i32),
@@ -66,6 +73,10 @@ pub struct Bench {
     pub alive: (OwnedFd, OwnedFd),
     /// Whether `/proc` hides what this process may not trace.
     pub proc_hides: bool,
+    /// Where the runner works.
+    pub enclosure: Enclosure,
+    /// What the spawner knows the runner by.
+    pub number: Pid,
 }
 
 /// The whole life.
@@ -79,35 +90,56 @@ pub fn live() -> Result<(), RunnerError> {
     }
     let (isolation, bench) = result?;
     let mut degraded = isolation.degraded;
-    if bench.proc_hides {
+    if bench.proc_hides && !bench.enclosure.is_inside() {
         degraded.push("/proc hides processes here: one that hides itself is not counted as the command's".to_owned());
     }
+    if let Some(why) = &bench.enclosure.lost {
+        degraded.push(format!(
+            "commands are in no namespaces of their own here ({why}): they see names, sizes and times of files outside, and \
+             arguments of other processes"
+        ));
+    }
     let degraded = List::first(degraded.iter().map(|text| Text::cut(text)));
-    let jail = Jail { landlock_abi: isolation.landlock_abi, degraded };
+    let held = List::first(bench.enclosure.held().iter().map(|text| Text::cut(text)));
+    let jail = Jail { landlock_abi: isolation.landlock_abi, degraded, held };
     front.send(&Ready { build_id: build_id(), jail: Ok(jail) }, &[], true)?;
     serve::serve(front, bench)
 }
 
 /// From exec to a shut and proven jail.
 fn shut(front: &Lane) -> Result<(Isolation, Bench), RunnerError> {
-    let parent = getppid();
     let mut keep = vec![0, 1, 2, front.as_fd().as_raw_fd()];
+    let mut parent = None;
     let life = Life::connect(Role::CapProcRunner, || Ok::<_, RunnerError>(()))?.prepare(|()| {
-        let bench = prepare()?;
+        let mut bench = prepare()?;
+        enclosure::enter(&mut bench)?;
+        parent = outer_parent(&bench)?;
         keep.extend(bench.numbers());
         Ok::<_, RunnerError>(bench)
     })?;
-    // Asked before and after: EPERM alone could also come from a parent of another user (T-07).
-    kill(parent, None).map_err(|_| RunnerError::Unproven)?;
-    let privileges = Privileges { parent: Some(parent.as_raw()), keep: Some(keep), ..Privileges::default() };
+    // Inside, the guard's end is seen and not felt: what commands left is still to be removed then.
+    let privileges = Privileges { parent: parent.map(Pid::as_raw), keep: Some(keep), ..Privileges::default() };
     let life = life.drop_privileges(&privileges)?.lock_down(|(), bench| bench.grants())?;
-    if kill(parent, None) != Err(Errno::EPERM) {
+    if parent.is_some_and(|parent| kill(parent, None) != Err(Errno::EPERM)) {
         return Err(RunnerError::Unproven);
     }
     // T-12: what a dead keeper leaves behind comes here, not to init.
     prctl::set_child_subreaper(true).map_err(|e| RunnerError::System("adopt orphans", e))?;
     let isolation = life.isolation().clone();
     Ok(life.serve(|(), bench| (isolation, bench)))
+}
+
+/// T-07: before anything is ended by `kill(-1)`, that must be proved to reach nobody else. Outside, by a parent who can be
+/// signalled before lock-down (EPERM alone could also come from one of another user) and not after. Process 1 of a pid
+/// namespace has no parent in it: what is outside has no number here that a signal could be sent to.
+fn outer_parent(bench: &Bench) -> Result<Option<Pid>, RunnerError> {
+    let parent = getppid();
+    if bench.enclosure.is_inside() {
+        let alone = Pid::this().as_raw() == 1 && parent.as_raw() == 0;
+        return if alone { Ok(None) } else { Err(RunnerError::Unproven) };
+    }
+    kill(parent, None).map_err(|_| RunnerError::Unproven)?;
+    Ok(Some(parent))
 }
 
 fn prepare() -> Result<Bench, RunnerError> {
@@ -135,8 +167,10 @@ fn prepare() -> Result<Bench, RunnerError> {
     };
     let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(system("open /dev/null"))?;
     let alive = pipe2(OFlag::O_CLOEXEC).map_err(system("make a pipe"))?;
+    // A `/proc` that is mounted for a pid namespace of ours hides nothing of it.
     let proc_hides = !std::path::Path::new(&format!("/proc/{}", getppid())).exists();
-    Ok(Bench { setup, workspaces, programs, scratch, null, alive, proc_hides })
+    let (enclosure, number) = (Enclosure::default(), Pid::this());
+    Ok(Bench { setup, workspaces, programs, scratch, null, alive, proc_hides, enclosure, number })
 }
 
 impl Bench {
@@ -144,8 +178,14 @@ impl Bench {
     fn numbers(&self) -> Vec<RawFd> {
         let programs = self.programs.iter().map(|(program, _)| program);
         let scratch = self.scratch.iter().map(|(directory, _)| directory);
-        let rest = [&self.null, &self.alive.0, &self.alive.1];
+        let rest = [&self.null, &self.alive.0, &self.alive.1].into_iter().chain(&self.enclosure.guard);
         self.workspaces.iter().chain(programs).chain(scratch).chain(rest).map(AsRawFd::as_raw_fd).collect()
+    }
+
+    /// How the names of this runner's private directories begin; another runner may work in the same scratch directory,
+    /// and the numbers of keepers begin anew in each pid namespace.
+    pub fn private_prefix(&self) -> String {
+        format!("command-{}-", self.number)
     }
 
     /// What any command of the task may have.

@@ -3,6 +3,7 @@
 //! Executed by the spawner; single-threaded; holds no frame parser and runs no byte of the guest's beyond copying
 //! arguments. It has what commands may have, because a filter and a domain are inherited.
 
+mod enclosure;
 mod life;
 mod serve;
 

@@ -39,15 +39,15 @@ pub fn serve(front: Lane, bench: Bench) -> Result<(), RunnerError> {
     }
     end_everything();
     if let Some((scratch, _)) = &bench.scratch {
-        remove_left_files(scratch, &keepers);
+        remove_left_files(scratch, &bench, &keepers);
     }
     result
 }
 
 /// Nothing is left that could change these. The broker waits so long for the runner's end, and says what stays.
-fn remove_left_files(scratch: &OwnedFd, keepers: &BTreeSet<Pid>) {
+fn remove_left_files(scratch: &OwnedFd, bench: &Bench, keepers: &BTreeSet<Pid>) {
     for keeper in keepers {
-        if let Ok(name) = PrivateDirectory::name_of(*keeper) {
+        if let Ok(name) = PrivateDirectory::name_of(bench, *keeper) {
             let _ = remove_left(scratch, &name);
         }
     }
@@ -60,11 +60,8 @@ fn wait_and_launch(
     keepers: &mut BTreeSet<Pid>,
 ) -> Result<(), RunnerError> {
     loop {
-        let mut ready =
-            [PollFd::new(front.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        match ppoll(&mut ready, None, None) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(RunnerError::System("wait", errno)),
+        if !wait(front, bench, signals).map_err(|errno| RunnerError::System("wait", errno))? {
+            return Err(RunnerError::GuardGone);
         }
         while let Ok(Some(_)) = signals.read_signal() {}
         reap(keepers)?;
@@ -80,6 +77,18 @@ fn wait_and_launch(
             Err(LaneError::Closed) => return Ok(()),
             Err(other) => return Err(other.into()),
         }
+    }
+}
+
+/// Waits for something to do. Says whether the guard is still there; where there is none, the death signal tells.
+fn wait(front: &Lane, bench: &Bench, signals: &SignalFd) -> nix::Result<bool> {
+    let mut ready =
+        vec![PollFd::new(front.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    ready.extend(bench.enclosure.guard.as_ref().map(|guard| PollFd::new(guard.as_fd(), PollFlags::POLLIN)));
+    match ppoll(&mut ready, None, None) {
+        Ok(_) => Ok(ready.get(2).and_then(PollFd::any) != Some(true)),
+        Err(Errno::EINTR) => Ok(true),
+        Err(other) => Err(other),
     }
 }
 

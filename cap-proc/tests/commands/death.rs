@@ -153,6 +153,7 @@ fn a_program_that_cannot_run_is_an_answer() {
         commands: List::default(),
         bounds: Options::default().bounds,
         scratch: false,
+        namespaces: Wish::Off,
     };
     assert!(codec::encode(&setup).is_ok());
 }

@@ -1,13 +1,32 @@
 //! The real front and runner in their real jails, started as the spawner starts them and driven as the broker drives them.
 //! Every refusal stands beside the allowed control that shows that the probe works.
 #![forbid(unsafe_code)]
+#![allow(clippy::duplicate_mod, reason = "the same tests hold with namespaces and without")]
 
 mod death;
 mod jail;
 mod limits;
 mod memory;
+mod namespaces;
 mod private;
 #[path = "../../../tests/src/skip.rs"]
 mod skip;
 mod support;
 mod words;
+
+/// The same again in namespaces.
+#[path = "."]
+mod inside {
+    #[path = "death.rs"]
+    mod death;
+    #[path = "jail.rs"]
+    mod jail;
+    #[path = "limits.rs"]
+    mod limits;
+    #[path = "memory.rs"]
+    mod memory;
+    #[path = "private.rs"]
+    mod private;
+    #[path = "words.rs"]
+    mod words;
+}

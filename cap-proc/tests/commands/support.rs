@@ -37,6 +37,16 @@ pub struct Options {
     pub in_memory: bool,
     /// As nobody, under a parent of the same uid, as an unprivileged broker would.
     pub as_nobody: bool,
+    pub namespaces: Wish,
+    /// The runner is started where no further user namespace may be made.
+    pub hardened: bool,
+}
+
+/// Namespaces are required in tests that are run again in a module of that name, and off in all others.
+fn wish() -> Wish {
+    let inside = |name: &str| name.starts_with("inside::");
+    let named = std::thread::current().name().is_some_and(inside);
+    if named || std::env::args().any(|argument| inside(&argument)) { Wish::Require } else { Wish::Off }
 }
 
 /// A command of this name that may be given anything.
@@ -61,7 +71,16 @@ impl Default for Options {
     fn default() -> Self {
         let bounds = ProcBounds { memory_bytes: 1 << 30, file_bytes: 1 << 26, processes: 64, output_bytes: 1 << 20 };
         let commands = vec![any("python3", "/usr/bin/python3"), any("sh", "/bin/sh"), any("echo", "/bin/echo")];
-        Self { commands, bounds, workspaces: vec![true], scratch: true, in_memory: false, as_nobody: false }
+        Self {
+            commands,
+            bounds,
+            workspaces: vec![true],
+            scratch: true,
+            in_memory: false,
+            as_nobody: false,
+            namespaces: wish(),
+            hardened: false,
+        }
     }
 }
 
@@ -69,6 +88,8 @@ pub struct Helper {
     pub front: Child,
     pub runner: Child,
     pub front_pid: Pid,
+    /// What was executed as the runner: itself, or what stays outside.
+    pub guard_pid: Pid,
     pub runner_pid: Pid,
     pub link: FrameSocket,
     pub locked: Locked,
@@ -88,7 +109,7 @@ pub fn sealed(bytes: &[u8]) -> OwnedFd {
 
 /// Starts cap-proc with sockets as its first descriptors and files after them; the shell only opens and moves them. The
 /// environment holds a secret that no command may see.
-fn start(role: &str, sockets: Vec<OwnedFd>, files: &[String], as_nobody: bool) -> Child {
+fn start(role: &str, sockets: Vec<OwnedFd>, files: &[String], (as_nobody, hardened): (bool, bool)) -> Child {
     let count = sockets.len();
     let mut moves: Vec<String> = (0..count).map(|n| format!("{}<&{n}", n + 3)).collect();
     moves.extend(files.iter().enumerate().map(|(n, path)| format!("{}<'{path}'", n + 3 + count)));
@@ -98,6 +119,10 @@ fn start(role: &str, sockets: Vec<OwnedFd>, files: &[String], as_nobody: bool) -
     let script = if as_nobody {
         let drop = format!("/usr/bin/setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups");
         format!("exec {drop} /bin/bash --norc -c '\"{program}\" {role}; exit $?' {moves}")
+    } else if hardened {
+        // The setting is each user namespace's own: nobody else's changes.
+        let close = "echo 0 > /proc/sys/user/max_user_namespaces";
+        format!("exec /usr/bin/unshare --map-root-user /bin/sh -c '{close}; exec \"{program}\" {role}' {moves}")
     } else {
         format!("exec '{program}' {role} {moves}")
     };
@@ -120,9 +145,14 @@ fn real_pid(child: &Child, as_nobody: bool) -> Pid {
     if !as_nobody {
         return Pid::from_raw(i32::try_from(id).unwrap());
     }
-    let children = || std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-    wait_for("the helper to be forked", || !children().trim().is_empty());
-    Pid::from_raw(children().trim().parse().unwrap())
+    let shell = Pid::from_raw(i32::try_from(id).unwrap());
+    wait_for("the helper to be forked", || !children(shell).is_empty());
+    children(shell)[0]
+}
+
+pub fn children(of: Pid) -> Vec<Pid> {
+    let listed = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+    listed.split_whitespace().map(|number| Pid::from_raw(number.parse().unwrap())).collect()
 }
 
 impl Helper {
@@ -161,13 +191,14 @@ impl Helper {
             commands: List::new(commands.collect()).unwrap(),
             bounds: options.bounds.clone(),
             scratch: options.scratch,
+            namespaces: options.namespaces,
         };
         let document = sealed(&codec::encode(&runner_setup).unwrap());
         files.insert(0, format!("/proc/{}/fd/{}", std::process::id(), document.as_raw_fd()));
         let (to_runner, at_runner) = socket::pair().unwrap();
-        let runner = start("--runner", vec![at_runner], &files, options.as_nobody);
+        let runner = start("--runner", vec![at_runner], &files, (options.as_nobody, options.hardened));
         let (link, at_front) = socket::pair().unwrap();
-        let front = start("--front", vec![at_front, to_runner], &[], options.as_nobody);
+        let front = start("--front", vec![at_front, to_runner], &[], (options.as_nobody, false));
         let mut link = FrameSocket::new(link);
         let setup = ProcSetup {
             task: [3; 16],
@@ -183,12 +214,19 @@ impl Helper {
         assert_eq!((hello.build_id, hello.role), (build_id(), Role::CapProcFront));
         let locked = link.receive(0, deadline).unwrap();
         assert_eq!(locked.kind, Kind::Locked);
-        let locked = locked.decode().unwrap();
-        let (front_pid, runner_pid) = (real_pid(&front, options.as_nobody), real_pid(&runner, options.as_nobody));
+        let locked: Locked = locked.decode().unwrap();
+        let (front_pid, guard_pid) = (real_pid(&front, options.as_nobody), real_pid(&runner, options.as_nobody));
+        // Inside, what was executed stands guard over the runner.
+        let runner_pid = children(guard_pid).first().copied().filter(|_| !locked.held.is_empty()).unwrap_or(guard_pid);
         drop(document);
         let (mut inbox, replies) = (Inbox::default(), Vec::new());
         inbox.hold(2 * OUTPUT_MAX_BYTES);
-        Self { front, runner, front_pid, runner_pid, link, locked, root, inbox, requests: 0, replies }
+        Self { front, runner, front_pid, guard_pid, runner_pid, link, locked, root, inbox, requests: 0, replies }
+    }
+
+    /// Whether commands are in namespaces.
+    pub fn inside(&self) -> bool {
+        !self.locked.held.is_empty()
     }
 
     pub fn workspace(&self) -> PathBuf {
@@ -320,7 +358,7 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        for (pid, child) in [(self.front_pid, &mut self.front), (self.runner_pid, &mut self.runner)] {
+        for (pid, child) in [(self.front_pid, &mut self.front), (self.guard_pid, &mut self.runner)] {
             if child.try_wait().ok().flatten().is_none() {
                 let _ = kill(pid, Signal::SIGKILL);
                 let _ = child.wait();

@@ -43,21 +43,25 @@ fn a_command_reaches_its_workspace_and_nothing_else() {
     let beside = place.path("beside.txt").display().to_string();
     let other = place.path("other").display().to_string();
     let audit = place.path("audit").display().to_string();
+    // In namespaces of its own it finds no name where it has no right, and no number of a process outside.
+    let held = Task::runbook(&[sh("true")]).run(&place).object()["isolation"]["held"].clone();
+    let inside = held.as_array().is_some_and(|held| held.iter().any(|what| what == "mount namespace"));
+    let (none, fixed, nobody) = if inside { ("ENOENT", "EROFS", "ESRCH") } else { ("EACCES", "EACCES", "EPERM") };
     let lines = [
         ("open('in.txt').read()".to_owned(), "ok"),
         ("open('made.txt', 'w').write('x')".to_owned(), "ok"),
         (format!("open('{other}/read.txt').read()"), "ok"),
-        (format!("open('{other}/read.txt', 'w')"), "EACCES"),
-        (format!("open('{beside}').read()"), "EACCES"),
-        (format!("os.listdir('{audit}')"), "EACCES"),
-        ("open('/etc/shadow').read()".to_owned(), "EACCES"),
+        (format!("open('{other}/read.txt', 'w')"), fixed),
+        (format!("open('{beside}').read()"), none),
+        (format!("os.listdir('{audit}')"), none),
+        ("open('/etc/shadow').read()".to_owned(), none),
         ("socket.socketpair()".to_owned(), "ok"),
         ("socket.socket(socket.AF_UNIX)".to_owned(), "EACCES"),
         ("socket.socket(socket.AF_INET)".to_owned(), "EACCES"),
         ("socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)".to_owned(), "EACCES"),
         ("os.kill(os.getpid(), 0)".to_owned(), "ok"),
         ("os.kill(os.getppid(), 9)".to_owned(), "EPERM"),
-        (format!("os.kill({}, 0)", std::process::id()), "EPERM"),
+        (format!("os.kill({}, 0)", std::process::id()), nobody),
     ];
     let code = tries(&lines.iter().map(|(line, _)| line.as_str()).collect::<Vec<_>>());
     let steps = [("proc.spawn", json!({"command": "python3", "args": ["-c", code]}))];

@@ -8,11 +8,22 @@ use std::time::{Duration, Instant};
 use warden_tests::manifest::{self, error, failed, ok, results, succeeded};
 use warden_tests::{Family, Task, gate, is_root, log, processes, skipped};
 
+/// The policy with namespaces as they are wanted here, or without.
+fn policies() -> [String; 2] {
+    ["auto", "off"].map(|wish| format!("{}[isolation]\nnamespaces = \"{wish}\"\n", gate::COMMAND))
+}
+
 fn killed_role(role: &str) {
     if !is_root() {
         return skipped("another user's process can be found and killed by root only");
     }
-    let place = place(gate::COMMAND);
+    for policy in policies() {
+        killed_role_under(role, &policy);
+    }
+}
+
+fn killed_role_under(role: &str, policy: &str) {
+    let place = place(policy);
     let mark = format!("sleep 9{}", std::process::id());
     let steps = [
         start("long", &format!("echo up; mkdir $HOME/kept; exec {mark}")),
@@ -67,6 +78,15 @@ fn a_runner_killed_under_a_wait_is_unavailable_and_the_next_command_runs() {
     killed_role("cap-proc-runner");
 }
 
+/// What the spawner knows of a runner in namespaces.
+#[test]
+fn a_guard_killed_under_a_wait_is_unavailable_and_the_next_command_runs() {
+    if !is_root() {
+        return skipped("another user's process can be found and killed by root only");
+    }
+    killed_role_under("cap-proc-guard", &policies()[0]);
+}
+
 #[test]
 fn a_keeper_killed_under_a_wait_ends_its_command_alone() {
     killed_role("keeper");
@@ -78,7 +98,11 @@ fn a_runner_and_its_keeper_killed_at_once_leave_nothing_of_the_tree() {
     if !is_root() {
         return skipped("another user's process can be found and killed by root only");
     }
-    let place = place(gate::COMMAND);
+    policies().iter().for_each(|policy| killed_at_once(policy));
+}
+
+fn killed_at_once(policy: &str) {
+    let place = place(policy);
     let mark = format!("sleep 8{}", std::process::id());
     let tree =
         format!("setsid sh -c 'setsid sh -c \"setsid {mark} & {mark}\" & {mark}' & echo up > ready; exec {mark}");

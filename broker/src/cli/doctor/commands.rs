@@ -1,6 +1,6 @@
 //! What the jail of commands does not hold, on this and every host, one line each.
 //!
-//! These are no findings: nothing is tried. They stand in the answer because who asks what a host enforces would otherwise
+//! These are no findings but for the two that namespaces close: nothing else is tried. They stand in the answer because who asks what a host enforces would otherwise
 //! take silence for a yes. README.md and docs/threat-model.md say the same, and a test compares.
 
 use super::Check;
@@ -30,17 +30,17 @@ macro_rules! limit {
 }
 
 const LIMITS: [Limit; 6] = [
-    // T-01: Landlock does not govern stat, and no mount namespace is used.
+    // T-01: Landlock does not govern stat.
     limit!(
         "commands: names outside",
-        "a command cannot read files outside its grant, but it sees names, sizes and times there, and reads /etc/passwd as every program does",
+        "a command cannot read files outside its grant, but without namespaces it sees names, sizes and times there",
         "keep what must not be seen at all under folders that the task's user cannot enter (chmod 700)",
         ["Names, sizes and times of files outside", "/etc/passwd"]
     ),
     // T-08, T-13: memory and environment of others are closed to it, their command lines are not.
     limit!(
         "commands: arguments of others",
-        "a command can read the arguments of every process on this host through /proc",
+        "without namespaces a command can read the arguments of every process on this host through /proc",
         "pass no secret as an argument to any program on this host",
         ["Arguments of other processes", "/proc"]
     ),
@@ -74,9 +74,25 @@ const LIMITS: [Limit; 6] = [
     ),
 ];
 
-/// The open limits, as lines of the answer.
-pub(super) fn limits() -> Vec<Check> {
-    LIMITS.iter().map(|limit| Check::degraded(limit.name, limit.detail, limit.consequence)).collect()
+/// Limits that are none where commands are in namespaces of their own, and what then holds.
+const CLOSED_BY_NAMESPACES: [(&str, &str); 2] = [
+    (
+        "commands: names outside",
+        "nothing has a name but its workspaces and the system's directories, /etc/passwd among them",
+    ),
+    ("commands: arguments of others", "a command sees no process but those of its task"),
+];
+
+/// The limits, as lines of the answer; `namespaces` is whether commands can have their own here.
+pub(super) fn limits(namespaces: &Result<(), String>) -> Vec<Check> {
+    let line = |limit: &Limit| {
+        let closed = CLOSED_BY_NAMESPACES.iter().find(|(name, _)| *name == limit.name);
+        match (closed, namespaces) {
+            (Some((name, holds)), Ok(())) => Check::ok(*name, format!("{holds}, unless `isolation.namespaces` is off")),
+            _ => Check::degraded(limit.name, limit.detail, limit.consequence),
+        }
+    };
+    LIMITS.iter().map(line).collect()
 }
 
 #[cfg(test)]
@@ -101,6 +117,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn namespaces_close_two_of_them_and_no_other() {
+        let open = |namespaces| limits(&namespaces).iter().filter(|check| !check.consequence.is_empty()).count();
+        assert_eq!(open(Err("none".to_owned())), LIMITS.len());
+        assert_eq!(open(Ok(())), LIMITS.len() - CLOSED_BY_NAMESPACES.len());
     }
 
     #[test]

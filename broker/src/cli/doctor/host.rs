@@ -9,14 +9,22 @@ use warden_spawner::probe::{self, Findings, RoleFinding};
 /// Landlock's ABI from which on nothing of a jail has to be covered by something else.
 const LANDLOCK_ABI_FULL: u8 = 6;
 
+fn failed(error: probe::ProbeError) -> Failure {
+    Failure::internal(error.to_string())
+}
+
+/// Whether commands can be in namespaces of their own, or why not.
+pub(super) fn command_namespaces() -> Result<Result<(), String>, Failure> {
+    probe::command_namespaces().map_err(failed)
+}
+
 /// All checks of the kernel.
-pub(super) fn checks() -> Result<Vec<Check>, Failure> {
-    let failed = |e: probe::ProbeError| Failure::internal(e.to_string());
+pub(super) fn checks(of_commands: &Result<(), String>) -> Result<Vec<Check>, Failure> {
     let findings = probe::features().map_err(failed)?;
     let mut checks = vec![kernel()];
     checks.extend(features(&findings));
     checks.push(yama(probe::memory_of_a_child().map_err(failed)?, setting("kernel/yama/ptrace_scope")));
-    checks.extend(namespaces(&findings, setting("user/max_user_namespaces")));
+    checks.extend(namespaces(&findings, of_commands, setting("user/max_user_namespaces")));
     checks.push(control_group(probe::control_group().map_err(failed)?));
     checks.push(memory_files());
     checks.extend(probe::roles().map_err(failed)?.iter().map(role));
@@ -115,21 +123,36 @@ fn yama(readable: bool, scope: Option<String>) -> Check {
     )
 }
 
-/// Not used by this version, which says so rather than let anybody count on them.
-fn namespaces(found: &Findings, maximum: Option<String>) -> Vec<Check> {
+/// Never required by themselves: what follows where commands can have none is said of all together.
+fn namespaces(found: &Findings, of_commands: &Result<(), String>, maximum: Option<String>) -> Vec<Check> {
     let maximum = maximum.map_or_else(|| "no setting".to_owned(), |max| format!("max_user_namespaces {max}"));
-    [
-        ("user namespace", found.user_namespace),
-        ("pid namespace", found.pid_namespace),
-        ("mount namespace", found.mount_namespace),
-        ("network namespace", found.network_namespace),
-    ]
-    .into_iter()
-    .map(|(name, works)| {
+    let used = "used by commands where all of them work";
+    let kinds = [
+        ("user namespace", found.user_namespace, used),
+        ("pid namespace", found.pid_namespace, used),
+        ("mount namespace", found.mount_namespace, used),
+        ("network namespace", found.network_namespace, "no jail of this version uses it"),
+    ];
+    let each = kinds.into_iter().map(|(name, works, use_of_it)| {
         let word = if works { "works" } else { "not here" };
-        Check::ok(name, format!("{word} ({maximum}); not required, and no jail of this version uses it"))
-    })
-    .collect()
+        Check::ok(name, format!("{word} ({maximum}); not required; {use_of_it}"))
+    });
+    each.chain([namespaces_of_commands(of_commands)]).collect()
+}
+
+fn namespaces_of_commands(tried: &Result<(), String>) -> Check {
+    let name = "commands: namespaces";
+    match tried {
+        Ok(()) => Check::ok(
+            name,
+            "a child entered user, pid, mount and ipc namespaces with a root of its own, as commands do unless the policy says off",
+        ),
+        Err(why) => Check::degraded(
+            name,
+            format!("not here: {why}"),
+            "commands see names and processes outside, as said below; `isolation.namespaces = \"require\"` starts no task",
+        ),
+    }
 }
 
 fn control_group(tried: Result<(), String>) -> Check {
@@ -225,7 +248,12 @@ mod tests {
             network_namespace: false,
             ..ALL
         };
-        assert!(namespaces(&none, Some("0".to_owned())).iter().all(|check| check.state == State::Ok));
+        let without = namespaces(&none, &Err("no".to_owned()), Some("0".to_owned()));
+        assert!(without.iter().all(|check| check.state != State::Missing));
+        assert!(
+            without.last().is_some_and(|check| check.state == State::Degraded && check.consequence.contains("below"))
+        );
+        assert!(namespaces(&ALL, &Ok(()), None).iter().all(|check| check.state == State::Ok));
     }
 
     #[test]

@@ -69,13 +69,11 @@ fn outside_workspaces(policy: &Effective, files: &[Deciding], problems: &mut Vec
 
 /// What a task would be refused for, because this version cannot give it.
 fn demands(policy: &Effective, problems: &mut Vec<String>) {
-    let isolation = policy.isolation();
-    for (key, wanted) in [("namespaces", isolation.namespaces), ("cgroups", isolation.cgroups)] {
-        if wanted == Feature::Require {
-            problems.push(format!(
-                "isolation.{key} = \"require\": this version uses none, so no task starts; say \"auto\" or \"off\""
-            ));
-        }
+    if policy.isolation().cgroups == Feature::Require {
+        problems.push(
+            "isolation.cgroups = \"require\": this version uses none, so no task starts; say \"auto\" or \"off\""
+                .to_owned(),
+        );
     }
 }
 

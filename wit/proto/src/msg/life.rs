@@ -83,6 +83,8 @@ pub struct Locked {
     pub descriptors: List<u32, 512>,
     /// Process id as it sees itself; a fact for the log, not an identity.
     pub pid: u32,
+    /// What holds it, or what it starts, besides the jail of its role.
+    pub held: List<Text<64>, 16>,
 }
 
 impl Locked {
@@ -99,6 +101,13 @@ impl Locked {
             degraded: List::first(degraded.into_iter().map(Text::cut)),
             descriptors: List::first(open.iter().filter_map(|number| u32::try_from(*number).ok())),
             pid: std::process::id(),
+            held: List::default(),
         }
+    }
+
+    /// The same with what else holds it.
+    pub fn holding<'a>(mut self, held: impl IntoIterator<Item = &'a str>) -> Self {
+        self.held = List::first(held.into_iter().map(Text::cut));
+        self
     }
 }

@@ -296,6 +296,17 @@ pub struct RunnerCommand {
     pub exec_workspace: bool,
 }
 
+/// What the policy says of something that not every host offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Wish {
+    /// It is not used.
+    Off,
+    /// It is used where it can be had; where it cannot, that is said.
+    Auto,
+    /// Without it there are no commands.
+    Require,
+}
+
 /// Setup document of cap-proc's runner, which has no link B.
 ///
 /// Inherited descriptors, from [`super::life::INHERITED_FD`] on: this document in a sealed memfd (its length is the
@@ -313,4 +324,6 @@ pub struct RunnerSetup {
     pub bounds: ProcBounds,
     /// Whether a scratch directory follows the programs.
     pub scratch: bool,
+    /// Whether it and its commands are in namespaces of their own.
+    pub namespaces: Wish,
 }
