@@ -100,6 +100,7 @@ fn reads(uid: u32) {
     assert!(said("policy check").contains("the policy is right"));
     let ran = said("task run");
     assert!(ran.contains("done") && ran.contains("met: ") && !ran.contains(": \n"), "{ran}");
+    assert!(said("warden jail ls").contains("bin") && said("grep -c hello").contains("1\n"));
     assert!(said("audit show").contains("fs.write_file"));
     assert!(said("audit verify").contains("intact"), "{}", said("audit verify"));
     assert_eq!(fs::read_to_string(reader.path("notes/b.txt")).expect("what the task wrote"), "seen");
