@@ -90,18 +90,23 @@ pub fn start_bounded(binaries: Binaries, bounds: TemplateBounds) -> Result<(Link
     }
 }
 
-/// Between two looks at a spawner that ends.
-const LOOK: Duration = Duration::from_micros(500);
+/// Between the first two looks at a spawner that ends, and the longest between any two.
+const LOOK: Duration = Duration::from_micros(50);
+const LOOK_MAX: Duration = Duration::from_micros(800);
 
 /// Waits for the spawner's end once the broker's end of link A is closed, and reaps it (T-12): nobody else may do so where
 /// process 1 of a container reaps nothing. One that has not ended after `patience` ends with the broker, by its death signal:
 /// the broker's jail lets it kill nobody.
 pub fn await_end(spawner: Pid, patience: Duration) {
     let until = Instant::now() + patience;
+    let mut look = LOOK;
     loop {
         match waitpid(spawner, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) if Instant::now() >= until => return,
-            Ok(WaitStatus::StillAlive) => std::thread::sleep(LOOK),
+            Ok(WaitStatus::StillAlive) => {
+                std::thread::sleep(look);
+                look = look.saturating_mul(2).min(LOOK_MAX);
+            }
             Err(Errno::EINTR) => {}
             Ok(_) | Err(_) => return,
         }

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeSpec;
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,17 +32,28 @@ pub fn serve(front: Lane, bench: Bench) -> Result<(), RunnerError> {
     let result = wait_and_launch(&front, &bench, &signals, &mut keepers);
     // Keepers see the end of the front by themselves and clean up; what is slow is ended here.
     let grace = Instant::now() + if result.is_ok() { KEEPER_GRACE } else { Duration::ZERO };
-    while Instant::now() < grace && !keepers.is_empty() {
-        if reap(&mut keepers).is_err() {
+    while reap(&mut keepers).is_ok() && !keepers.is_empty() {
+        let left = grace.saturating_duration_since(Instant::now());
+        if left.is_zero() || !child_ended(&signals, left) {
             break;
         }
-        std::thread::sleep(END_STEP);
     }
     end_everything();
     if let Some((scratch, _)) = &bench.scratch {
         remove_left_files(scratch, &bench, &keepers);
     }
     result
+}
+
+/// Waits until a child has ended; not longer than `patience`.
+fn child_ended(signals: &SignalFd, patience: Duration) -> bool {
+    let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    let ended = match ppoll(&mut ready, Some(TimeSpec::from_duration(patience)), None) {
+        Ok(ready) => ready > 0,
+        Err(errno) => errno == Errno::EINTR,
+    };
+    while let Ok(Some(_)) = signals.read_signal() {}
+    ended
 }
 
 /// Nothing is left that could change these. The broker waits so long for the runner's end, and says what stays.
