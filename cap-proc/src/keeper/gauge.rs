@@ -38,8 +38,6 @@ use warden_proto::msg::proc::ProcBounds;
 
 /// Between two looks.
 const LOOK_STEP: Duration = Duration::from_millis(100);
-/// To the first look: most commands are over by then, and what a process fills by then is bounded by its own limit.
-const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// A pause is at least so many times as long as the look before it.
 const PAUSE_FACTOR: u32 = 4;
 /// And never longer than this, whatever the look took: in a second a tree fills gigabytes.
@@ -102,7 +100,7 @@ impl Gauge {
             suspect: false,
             may_hide,
             proc: Dir::open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?,
-            due: Instant::now() + FIRST_LOOK,
+            due: Instant::now(),
             looks: 0,
             hidden: 0,
         })
