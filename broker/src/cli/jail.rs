@@ -12,6 +12,7 @@ use crate::failure::{Class, Failure};
 use crate::session::{self, Request, Session};
 use crate::streams::Streams;
 use crate::task::{Ended, Ending, Errand, Spec, Task};
+use crate::terminal;
 use clap::Args;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -97,10 +98,17 @@ pub fn run(args: JailArgs, json: bool) -> Result<Answer, Failure> {
     };
     let streams = Streams::take(!json)?;
     let request = Request { policy, user: args.user, deciding: layers.files, programs, quiet: json, guests: false };
+    // Who names no folder and has no policy may not have thought of it; a person is told, and no log is filled with it.
+    let hint = request.policy.workspaces().is_empty() && !json && terminal::is_watched();
     let started = Instant::now();
     let play = async move |session: Rc<Session>| play(&session, errand, streams).await;
     let ((ended, id), head) = session::run(request, play)?;
-    Ok(outcome::command(ended, &id, started.elapsed(), head.as_ref()))
+    let mut answer = outcome::command(ended, &id, started.elapsed(), head.as_ref());
+    if hint && answer.status != 0 && answer.note.is_empty() {
+        "warden: the command had none of your files; give it a folder with --workspace D, or D:ro to read only"
+            .clone_into(&mut answer.note);
+    }
+    Ok(answer)
 }
 
 /// Runs the command as a task of its own, on the record from before it begins to after it has ended.
@@ -146,7 +154,7 @@ fn texts(words: &[OsString]) -> Result<Vec<String>, Failure> {
     let text = |word: &OsString| {
         let text = word.to_str().filter(|text| !text.contains('\0'));
         text.map(str::to_owned).ok_or_else(|| {
-            let shown = crate::terminal::one_line(&word.to_string_lossy(), 80);
+            let shown = terminal::one_line(&word.to_string_lossy(), 80);
             Failure::usage(format!("the argument `{shown}` is no UTF-8 text, and the log could not hold it"))
         })
     };

@@ -103,3 +103,26 @@ fn a_person_at_the_terminal_ends_it_with_one_key() {
     assert_eq!(status.code(), Some(130), "{text}");
     assert!(text.contains("bye"), "{text}");
 }
+
+/// A job in the background that read from the terminal would be stopped by a line that was typed for the shell.
+#[test]
+fn a_command_in_the_background_takes_no_line_from_the_shell_and_goes_on() {
+    let place = place("");
+    let warden = place.command(&[]).get_program().to_owned();
+    let job = format!("{} jail --policy warden.toml -- sh -c 'touch up; sleep 1; echo ran'", warden.to_str().unwrap());
+    let script = format!("set -m; {job} & read line; echo shell got $line; wait $!; echo status $?");
+    let (child, mut master) = on_terminal(&place, &["/bin/bash", "-c", &script]);
+    warden_tests::processes::wait("the command", || place.path("work/up").exists().then_some(()));
+    master.write_all(b"words\n").unwrap();
+    let text = shown(child, master);
+    for said in ["shell got words", "ran", "status 0"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    // The control: a program that reads there is stopped, which is 128 and SIGTTIN.
+    let script = "set -m; cat & read line; wait $!; echo status $?; kill -9 %1";
+    let (child, mut master) = on_terminal(&place, &["/bin/bash", "-c", script]);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    master.write_all(b"words\n").unwrap();
+    let text = shown(child, master);
+    assert!(text.contains("status 149"), "{text}");
+}
