@@ -215,7 +215,7 @@ impl Task {
         Ok(Helper { jailed, companion: None })
     }
 
-    /// cap-proc is two processes: the runner first, since the front talks to it at once.
+    /// cap-proc is two processes, which talk to each other from their start on.
     async fn start_commands(&self) -> Result<Helper, CallError> {
         let runtime = self.around.runtime.clone();
         let internal = |e: String| CallError::new(ErrorCode::Internal, &e);
@@ -232,10 +232,13 @@ impl Task {
             inherit.push(hold(&runtime, copy)?);
         }
         let descriptors = u32::try_from(inherit.len().saturating_add(4)).unwrap_or(u32::MAX);
-        let child = runtime.exec(Role::CapProcRunner, runner_end, inherit).await.map_err(|e| unavailable(e.into()))?;
-        let companion = Companion { child, descriptors };
         let birth = Birth { role: Role::CapProcFront, descriptors: &[], inherit: vec![hold(&runtime, front_end)?] };
-        let mut jailed = Jailed::start(&runtime, birth, &setup).await.map_err(unavailable)?;
+        // Both are asked for at once: the runner shuts its jail while the front starts. Of half a pair nothing is left.
+        let (child, mut jailed) = tokio::try_join!(
+            async { runtime.exec(Role::CapProcRunner, runner_end, inherit).await.map_err(|e| unavailable(e.into())) },
+            async { Jailed::start(&runtime, birth, &setup).await.map_err(unavailable) },
+        )?;
+        let companion = Companion { child, descriptors };
         // Both outputs of one command, each as long as it may be (T-06).
         jailed.peer.hold(usize::try_from(self.output_max_bytes()).unwrap_or(OUTPUT_MAX_BYTES).saturating_mul(2));
         Ok(Helper { jailed, companion: Some(companion) })
