@@ -141,7 +141,8 @@ impl Ledger {
     pub fn reserve(&mut self, cost: Cost, amount: u64) -> Result<Reserved, Spent> {
         let account = self.account(cost);
         let total = account.used.saturating_add(amount);
-        if total > account.limit {
+        // Nothing more is always there, also where an act came to more than was reserved for it.
+        if amount > 0 && total > account.limit {
             return Err(Spent { key: cost.key(), limit: account.limit, used: account.used, wanted: amount });
         }
         account.used = total;

@@ -4,7 +4,6 @@
 
 use crate::files::Files;
 use crate::handles::{Handle, OpenDir};
-use crate::ops_file::undo;
 use crate::spot::Spot;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -96,7 +95,7 @@ fn make_directory(spot: &Spot<'_>) -> Result<(), OpError> {
         let fd = spot.tree.open_beneath(parent.fd.as_fd(), &name, flags, &spot.shown)?;
         let stat = paths::facts(&fd).map_err(OpError::system("look at", &spot.shown))?;
         if let Err(error) = spot.judge_made(fd) {
-            undo(&parent, &stat, UnlinkatFlags::RemoveDir);
+            parent.undo(&stat, UnlinkatFlags::RemoveDir);
             return Err(error);
         }
         return Ok(());

@@ -10,11 +10,11 @@
 use crate::content;
 use crate::files::{Done, Files};
 use crate::handles::{Handle, OpenFile};
-use crate::spot::{Parent, Spot};
+use crate::spot::Spot;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{FileStat, SFlag};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::sys::stat::SFlag;
+use nix::unistd::UnlinkatFlags;
 use warden_beneath::errors::OpError;
 use warden_beneath::paths;
 use warden_beneath::pulse::Pulse;
@@ -194,18 +194,9 @@ fn create(spot: &Spot<'_>, make: Make) -> Result<Option<Opened>, OpError> {
     match spot.judge_made(fd) {
         Ok(opened) => Ok(Some(opened)),
         Err(error) => {
-            undo(&parent, &stat, UnlinkatFlags::NoRemoveDir);
+            parent.undo(&stat, UnlinkatFlags::NoRemoveDir);
             Err(error)
         }
-    }
-}
-
-/// Takes back what was made at a place that turned out to be denied, if it is still there.
-pub fn undo(parent: &Parent, made: &FileStat, how: UnlinkatFlags) {
-    let same = |found: &FileStat| (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino);
-    if parent.entry("").ok().flatten().is_some_and(|found| same(&found)) {
-        // Nothing more can be done if it fails: the caller answers with the denial either way.
-        let _ = unlinkat(&parent.fd, parent.os_name(), how);
     }
 }
 

@@ -5,7 +5,7 @@
 //! have been at work meanwhile.
 
 use crate::files::Files;
-use crate::spot::{Parent, Spot};
+use crate::spot::Spot;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag};
@@ -14,6 +14,8 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use warden_beneath::errors::{OpError, shown};
+use warden_beneath::moves::{self, End};
+use warden_beneath::parent::Parent;
 use warden_beneath::paths::{self, RelPath};
 use warden_beneath::pulse::Pulse;
 use warden_beneath::rules::Want;
@@ -29,7 +31,8 @@ impl Files {
         if paths::kind(&stat) == SFlag::S_IFDIR {
             return Err(OpError::system("remove as a file", &spot.shown)(Errno::EISDIR));
         }
-        self.links.allow(&self.world, spot.tree, &stat, Want::Change, &spot.shown)?;
+        let end = End { tree: spot.tree, path: &parent.path, stat: Some(&stat), shown: &spot.shown };
+        moves::allow_removal(&self.world, &mut self.links, end)?;
         remove(parent.fd.as_fd(), &parent.name, UnlinkatFlags::NoRemoveDir, &spot.shown)?;
         Ok(FsReply::Done)
     }

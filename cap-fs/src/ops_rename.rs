@@ -7,14 +7,16 @@
 
 use crate::files::Files;
 use crate::ops_remove::{begin, present};
-use crate::spot::{Parent, Spot};
+use crate::spot::Spot;
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{FileStat, SFlag, fstatat};
+use nix::sys::stat::{SFlag, fstatat};
 use rustix::fs::{RenameFlags, renameat_with};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use warden_beneath::errors::{OpError, shown};
+use warden_beneath::moves::{self, End};
+use warden_beneath::parent::Parent;
 use warden_beneath::paths::{self, RelPath};
 use warden_beneath::pulse::Pulse;
 use warden_beneath::rules::Want;
@@ -35,21 +37,11 @@ impl Files {
         let (old, stat) = present(&from)?;
         let new = to.parent(Want::Change)?;
         let replaced = new.entry(&to.shown)?;
-        for (spot, stat) in [(&from, Some(&stat)), (&to, replaced.as_ref())] {
-            if let Some(stat) = stat {
-                // The name is what goes; a file that is denied under another name keeps the ones it has.
-                self.links.allow(&self.world, spot.tree, stat, Want::Change, &spot.shown)?;
-            }
-        }
-        let is_dir = |stat: &FileStat| paths::kind(stat) == SFlag::S_IFDIR;
-        if is_dir(&stat) {
-            from.tree.allow_move(&old.path, &from.shown)?;
-        }
-        if is_dir(&stat) || replaced.as_ref().is_some_and(is_dir) {
-            to.tree.allow_move(&new.path, &to.shown)?;
-        }
+        let from_end = End { tree: from.tree, path: &old.path, stat: Some(&stat), shown: &from.shown };
+        let to_end = End { tree: to.tree, path: &new.path, stat: replaced.as_ref(), shown: &to.shown };
+        moves::allow_rename(&self.world, &mut self.links, from_end, to_end)?;
         if from.index != to.index {
-            if is_dir(&stat) {
+            if paths::kind(&stat) == SFlag::S_IFDIR {
                 judge_beneath(&self.world, (&from, &old), (&to, &new), pulse)?;
             } else {
                 to.tree.max_file.hold(paths::size(&stat), &to.shown)?;

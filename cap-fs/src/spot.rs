@@ -4,11 +4,10 @@
 //! [`Spot::parent`] are the two ways on, and both judge twice: the name as it was asked for, and where it led (T-02).
 
 use crate::handles::Handles;
-use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{FileStat, fstatat};
+use nix::fcntl::OFlag;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use warden_beneath::errors::{OpError, shown};
+use warden_beneath::parent::Parent;
 use warden_beneath::paths::{self, OwnPaths, PathError, RelPath};
 use warden_beneath::rules::Want;
 use warden_beneath::tree::{Opened, Tree};
@@ -28,17 +27,6 @@ pub struct Spot<'w> {
     lexical: RelPath,
     /// For messages.
     pub shown: String,
-}
-
-/// A directory that was opened and judged, and a last name in it that was not looked at yet.
-#[derive(Debug)]
-pub struct Parent {
-    /// The directory, O_PATH.
-    pub fd: OwnedFd,
-    /// The last name.
-    pub name: Vec<u8>,
-    /// Where a thing of that name lies, or would lie.
-    pub path: RelPath,
 }
 
 impl<'w> Spot<'w> {
@@ -130,21 +118,5 @@ impl<'w> Spot<'w> {
         let mut steps = self.steps();
         steps.pop();
         steps.pop()
-    }
-}
-
-impl Parent {
-    /// What has the last name, itself, never what a link of that name leads to.
-    pub fn entry(&self, shown: &str) -> Result<Option<FileStat>, OpError> {
-        match fstatat(&self.fd, self.os_name(), AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(stat)),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(OpError::system("look at", shown)(errno)),
-        }
-    }
-
-    /// The last name, for a system call.
-    pub fn os_name(&self) -> &std::ffi::OsStr {
-        std::os::unix::ffi::OsStrExt::from_bytes(&self.name)
     }
 }

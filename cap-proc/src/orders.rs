@@ -3,7 +3,7 @@
 use bincode::{Decode, Encode};
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::PathText;
-use warden_proto::msg::proc::{Args, EnvVar, ProcessSignal};
+use warden_proto::msg::proc::{Args, EnvVar, ProcessSignal, Toll};
 use warden_proto::{List, Text};
 
 /// Workspace index that means none: the task has no workspace.
@@ -27,6 +27,19 @@ pub struct Jail {
     pub degraded: List<Text<256>, 16>,
     /// What holds commands besides, where the host offers it.
     pub held: List<Text<64>, 16>,
+    /// Whether commands go through the door.
+    pub door: DoorState,
+}
+
+/// Whether commands of the task go through the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum DoorState {
+    /// Landlock alone can say all that the policy says of its workspaces.
+    Unneeded,
+    /// They do.
+    Open,
+    /// They would have to, and this host does not allow a keeper to be one.
+    Impossible,
 }
 
 /// Front to runner: start this. Descriptors: the command's end of a pipe for each of `piped`, in order.
@@ -46,6 +59,8 @@ pub struct Launch {
     pub cwd: PathText,
     /// Processes of the whole tree at once.
     pub processes_max: u32,
+    /// Bytes that it may make files of the workspaces grow by.
+    pub growth_max: u64,
     /// Whether stdin, stdout and stderr are pipes; /dev/null otherwise.
     pub piped: [bool; 3],
 }
@@ -71,7 +86,7 @@ pub struct Order {
 pub enum Report {
     /// The command's program runs.
     Begun,
-    /// It could not be started; nothing of it is left.
+    /// It could not be started, or was ended over a limit; nothing of it is left.
     Failed {
         /// Why.
         error: CallError,
@@ -82,6 +97,8 @@ pub enum Report {
         code: Option<i32>,
         /// The signal that ended it.
         signal: Option<i32>,
+        /// What it cost.
+        toll: Toll,
     },
 }
 

@@ -118,8 +118,6 @@ pub struct ProcGrant {
     pub timeout: Duration,
     pub exec_workspace: bool,
     pub network: Vec<String>,
-    /// Why this run is less than the policy promises elsewhere; empty if it is not.
-    pub degraded: Vec<String>,
 }
 
 /// A call that is refused: the rule, and words for whoever asked.

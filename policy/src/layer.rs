@@ -85,8 +85,6 @@ pub struct Effective {
     pub(crate) audit: EffectiveAudit,
     pub(crate) isolation: EffectiveIsolation,
     pub(crate) hash: String,
-    /// Whether commands reach files through the path-checking door.
-    pub(crate) door: bool,
 }
 
 impl Effective {
@@ -111,14 +109,7 @@ impl Effective {
         let audit = combine_audit(&layers);
         let isolation = combine_isolation(&layers);
         let hash = crate::render::hash(&layers);
-        Ok(Effective { layers, limits, workspaces, commands, llm, approval, audit, isolation, hash, door: false })
-    }
-
-    /// Says that commands reach files only through the path-checking door, so that a workspace with deny rules no longer
-    /// asks for `unchecked = true`.
-    pub fn with_door(mut self, door: bool) -> Effective {
-        self.door = door;
-        self
+        Ok(Effective { layers, limits, workspaces, commands, llm, approval, audit, isolation, hash })
     }
 
     /// SHA-256 of all layers in canonical form, as lower-case hex.

@@ -12,7 +12,7 @@ use warden_proto::msg::fs::{Entry, EntryKind, FsCall, FsReply, GuestTarget};
 use warden_proto::msg::llm::{Conversation, LlmReply, TokenUsage};
 use warden_proto::msg::loops::{LoopCall, LoopReply};
 use warden_proto::msg::policy::{PolicyCall, PolicyReply};
-use warden_proto::msg::proc::{Exit, ProcCall, ProcReply, Stream};
+use warden_proto::msg::proc::{Exit, ProcCall, ProcReply, Stream, Toll};
 use warden_proto::msg::worker::{End, GuestKind, Origin, WorkerCall, WorkerReply, WorkerSetup};
 use warden_proto::{Bytes, Kind, List, Text, codec};
 
@@ -127,6 +127,7 @@ fn a_plan_becomes_typed_calls_and_their_results_an_observation() {
                 stderr: inline(""),
                 truncated: false,
                 degraded: List::default(),
+                toll: Toll::default(),
             })),
             _ => Err(CallError::new(ErrorCode::Unavailable, "it is off")),
         }
@@ -324,9 +325,10 @@ fn aliases_live_and_end() {
             Ok(WorkerReply::Proc(match call {
                 ProcCall::Start { .. } => ProcReply::Started { process: 4, degraded: List::default() },
                 ProcCall::WriteStdin { process: 4, eof: true, .. } => ProcReply::Accepted { bytes: 2 },
-                ProcCall::Wait { process: 4, .. } => {
-                    ProcReply::Exited { exit: Exit { code: Some(0), signal: None, timed_out: false } }
-                }
+                ProcCall::Wait { process: 4, .. } => ProcReply::Exited {
+                    exit: Exit { code: Some(0), signal: None, timed_out: false },
+                    toll: Toll::default(),
+                },
                 ProcCall::Read { process: 4, stream: Stream::Stdout, max_bytes: 4096 } => {
                     ProcReply::Data { bytes: Bytes::new(&b"hi"[..]).unwrap(), eof: true }
                 }

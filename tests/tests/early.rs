@@ -16,8 +16,7 @@ fn started(place: &Place) -> Running {
 
 fn place() -> Place {
     let place = Place::new();
-    place
-        .work_policy("[[proc.command]]\nname = \"sleep\"\npath = \"/bin/sleep\"\nargs = [[\"*\"]]\nunchecked = true\n");
+    place.work_policy("[[proc.command]]\nname = \"sleep\"\npath = \"/bin/sleep\"\nargs = [[\"*\"]]\n");
     Task::runbook(&[("proc.spawn", json!({"command": "sleep", "args": ["30"]}))]).write(&place);
     place
 }

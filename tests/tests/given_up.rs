@@ -1,7 +1,7 @@
 //! What is given up is given up by name: a command that runs without the rules of files was asked for as such.
 
 use serde_json::{Value, json};
-use warden_tests::manifest::{actions, failed, succeeded};
+use warden_tests::manifest::{actions, succeeded};
 use warden_tests::{Place, Ran};
 
 /// `warden step` from flags, in workspace `work`, with a model that runs `script` in a shell and says that it is done.
@@ -21,24 +21,20 @@ fn degraded(object: &Value) -> String {
     object["isolation"]["degraded"].to_string()
 }
 
-/// T-10: to name a command with a flag does not give it what the policy keeps from commands, such as .git/hooks.
+/// T-10: to name a command with a flag does not give it what is kept from commands, such as .git/hooks; and what may be given
+/// up where a host cannot keep it is kept where it can.
 #[test]
-fn a_command_of_a_flag_runs_unchecked_only_where_that_is_asked_for() {
-    let place = Place::new();
-    place.folder_of_task("work/.git/hooks", 0o755);
-    let plants = "echo evil > .git/hooks/pre-commit && echo planted";
-    let refused = step(&place, plants, &["--allow-proc", "sh"]).outcome("unverified");
-    let all = actions(&refused);
-    let error = failed(&all[0], "denied");
-    assert!(error["rule"].as_str().is_some_and(|rule| rule.contains("fs.workspace.workspace")), "{error}");
-    assert!(error["message"].as_str().is_some_and(|text| text.contains("--unchecked")), "it says how: {error}");
-    assert!(!place.path("work/.git/hooks/pre-commit").exists(), "nothing ran");
-    assert!(!degraded(&refused).contains("not enforced on commands"), "{refused}");
-    // The control: given up by name, it runs, and the result says what does not hold.
-    let given = step(&place, plants, &["--allow-proc", "sh", "--unchecked"]).outcome("unverified");
-    assert_eq!(succeeded(&actions(&given)[0])["stdout"], "planted\n");
-    assert!(degraded(&given).contains("not enforced on commands"), "{given}");
-    assert!(place.path("work/.git/hooks/pre-commit").exists());
+fn a_command_of_a_flag_is_held_to_the_built_in_rules() {
+    for more in [&["--allow-proc", "sh"][..], &["--allow-proc", "sh", "--unchecked"]] {
+        let place = Place::new();
+        place.folder_of_task("work/.git/hooks", 0o755);
+        let plants = "echo evil > .git/hooks/pre-commit || echo kept; echo fine > file && cat file";
+        let ran = step(&place, plants, more).outcome("unverified");
+        assert_eq!(succeeded(&actions(&ran)[0])["stdout"], "kept\nfine\n", "{ran}");
+        assert!(ran["denials"].to_string().contains(".git/hooks/pre-commit"), "{ran}");
+        assert!(!place.path("work/.git/hooks/pre-commit").exists());
+        assert!(!degraded(&ran).contains("unchecked"), "{ran}");
+    }
 }
 
 /// T-10: a flag gives up nothing that a policy above it keeps.

@@ -6,7 +6,7 @@ use warden_tests::{Place, Task, log, probe};
 
 fn command(name: &str, more: &str) -> String {
     format!(
-        "[[proc.command]]\nname = \"{name}\"\npath = \"/bin/sh\"\nargs = [[\"-c\", \"*\"]]\ncwd = \"work\"\nunchecked = true\n{more}\n"
+        "[[proc.command]]\nname = \"{name}\"\npath = \"/bin/sh\"\nargs = [[\"-c\", \"*\"]]\ncwd = \"work\"\n{more}\n"
     )
 }
 

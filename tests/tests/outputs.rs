@@ -8,7 +8,7 @@ const MIB: usize = 1 << 20;
 
 fn place(limits: &str) -> Place {
     let place = Place::new();
-    let command = "[[proc.command]]\nname = \"sh\"\npath = \"/bin/sh\"\nargs = [[\"-c\", \"*\"]]\nunchecked = true\n";
+    let command = "[[proc.command]]\nname = \"sh\"\npath = \"/bin/sh\"\nargs = [[\"-c\", \"*\"]]\n";
     place.work_policy(&format!("{command}[limits]\n{limits}\n"));
     place
 }

@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 use warden_tests::manifest::{self, denied, error, failed, ok, succeeded};
 use warden_tests::{Place, Task, log, probe};
 
-const COMMAND: &str =
-    "[[proc.command]]\nname = \"true\"\npath = \"/usr/bin/true\"\nargs = [[\"--version\"]]\nunchecked = true\n";
+const COMMAND: &str = "[[proc.command]]\nname = \"true\"\npath = \"/usr/bin/true\"\nargs = [[\"--version\"]]\n";
 
 #[test]
 fn describe_tells_workspaces_commands_and_budgets_and_no_host_path() {

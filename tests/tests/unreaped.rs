@@ -32,7 +32,8 @@ fn a_run_leaves_no_process_to_one_that_reaps_nothing() {
     assert!(!seen.is_empty(), "an orphan comes here");
     while nix::sys::wait::wait().is_ok() {}
     let place = Place::new();
-    place.work_policy("[[proc.command]]\nname = \"sh\"\npath = \"/bin/sh\"\nargs = [[\"-c\", \"*\"]]\ncwd = \"work\"\nunchecked = true\n");
+    place
+        .work_policy("[[proc.command]]\nname = \"sh\"\npath = \"/bin/sh\"\nargs = [[\"-c\", \"*\"]]\ncwd = \"work\"\n");
     place.module(&sample("run42.wat"), &[]).object();
     assert_eq!(adopted(), Vec::<String>::new(), "after `warden run`");
     let steps =

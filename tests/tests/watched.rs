@@ -104,7 +104,7 @@ fn lines_come_as_the_steps_do() {
 #[test]
 fn a_predicate_that_never_answers_is_not_met_after_its_ten_seconds() {
     let place = Place::new();
-    let command = "[[proc.command]]\nname = \"sleep\"\npath = \"/usr/bin/sleep\"\nargs = [[\"*\"]]\ncwd = \"work\"\nunchecked = true\n";
+    let command = "[[proc.command]]\nname = \"sleep\"\npath = \"/usr/bin/sleep\"\nargs = [[\"*\"]]\ncwd = \"work\"\n";
     place.work_policy(command);
     place.put("work/there", "x");
     let list = [("fs.list_dir", json!({"path": "work:"}))];

@@ -128,11 +128,12 @@ fn lock_down(role: Role) -> Result<Isolation, LifeError> {
 }
 
 fn supervised(grants: &Grants<'_>) -> Result<Isolation, LifeError> {
-    match warden_jail::notify::install_with_metadata() {
+    let domain = life::enter_command_domain(grants)?;
+    match warden_jail::notify::install_supervised(warden_jail::notify::Waiting::Paths) {
         // The listener stays open to the child's end: no call of its own waits for an answer.
         Ok((listener, supervised)) => {
             std::mem::forget(listener);
-            life::lock_down_command_supervised(grants, supervised)
+            life::lock_down_command_supervised(domain, supervised)
         }
         Err(source) => Err(LifeError::Prepare { role: Role::CapProcCommandSupervised, source: source.into() }),
     }

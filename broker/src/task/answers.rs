@@ -66,7 +66,8 @@ impl<C: Encode> Question for ProcCall<C> {
             (Self::Run { .. }, ProcReply::Ran { .. })
             | (Self::Start { .. } | Self::Attach { .. }, ProcReply::Started { .. })
             | (Self::Wait { .. }, ProcReply::Exited { .. })
-            | (Self::Signal { .. } | Self::Close { .. }, ProcReply::Done) => true,
+            | (Self::Signal { .. }, ProcReply::Done)
+            | (Self::Close { .. }, ProcReply::Closed { .. }) => true,
             (Self::Read { max_bytes, .. }, ProcReply::Data { bytes, .. }) => within(bytes.len(), u64::from(*max_bytes)),
             (Self::WriteStdin { bytes: sent, .. }, ProcReply::Accepted { bytes }) => {
                 usize::try_from(*bytes).is_ok_and(|taken| taken <= sent.len())
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
     use warden_proto::blob::Body;
     use warden_proto::msg::fs::{Entry, EntryKind, FileCheck, OpenFlags};
-    use warden_proto::msg::proc::{Exit, ProcessSignal, StdioMode, Stream};
+    use warden_proto::msg::proc::{Exit, ProcessSignal, StdioMode, Stream, Toll};
     use warden_proto::{Bytes, List, Text};
 
     fn body() -> Body {
@@ -143,11 +144,19 @@ mod tests {
         let exit = Exit { code: Some(0), signal: None, timed_out: false };
         let answers = vec![
             ProcReply::Done,
-            ProcReply::Ran { exit, stdout: body(), stderr: body(), truncated: false, degraded: List::default() },
+            ProcReply::Ran {
+                exit,
+                stdout: body(),
+                stderr: body(),
+                truncated: false,
+                degraded: List::default(),
+                toll: Toll::default(),
+            },
             ProcReply::Started { process: 1, degraded: List::default() },
             ProcReply::Accepted { bytes: 3 },
             ProcReply::Data { bytes: Bytes::new(b"abc".to_vec()).unwrap(), eof: false },
-            ProcReply::Exited { exit },
+            ProcReply::Exited { exit, toll: Toll::default() },
+            ProcReply::Closed { toll: Toll::default() },
         ];
         let null = StdioMode::Null;
         let questions = vec![
@@ -157,7 +166,7 @@ mod tests {
             (ProcCall::Read { process: 1, stream: Stream::Stdout, max_bytes: 3 }, 4),
             (ProcCall::Wait { process: 1, timeout_ms: None }, 5),
             (ProcCall::Signal { process: 1, signal: ProcessSignal::Term }, 0),
-            (ProcCall::Close { process: 1 }, 0),
+            (ProcCall::Close { process: 1 }, 6),
             (ProcCall::Attach { command: 0, stdin: true }, 2),
         ];
         (questions, answers)

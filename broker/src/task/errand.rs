@@ -24,7 +24,7 @@ use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::GuestTarget;
 use warden_proto::msg::life::Role;
 use warden_proto::msg::proc::{
-    Exit, GuestCommand, ProcCall, ProcHelperCall, ProcHelperReply, ProcReply, ProcessSignal,
+    Exit, GuestCommand, ProcCall, ProcHelperCall, ProcHelperReply, ProcReply, ProcessSignal, Toll,
 };
 use warden_proto::{Kind, List, Text};
 
@@ -51,7 +51,7 @@ pub struct Errand {
 /// Why a command is no longer waited for.
 enum Over {
     /// It has ended.
-    Ended(Exit),
+    Ended(Exit, Toll),
     /// A person asked for its end.
     Asked(i32),
     /// The task's time is up.
@@ -135,7 +135,8 @@ impl Task {
         target: &str,
         streams: Streams,
     ) -> Result<Ending, Stop> {
-        let Startable { command, rule, degraded, reserved, .. } = start;
+        let Startable { command, rule, reserved, growth, .. } = start;
+        let growth_max = command.growth_max;
         let keep = usize::try_from(self.spec.output_max_bytes).unwrap_or(usize::MAX);
         let (mut flow, ends) = Flow::prepare(streams, keep).map_err(|errno| {
             let message = format!("the command's pipes could not be made: {errno}");
@@ -144,14 +145,18 @@ impl Task {
         let act = Act { row: ERRAND, input, rule: &rule };
         let ticket = self.begin(&act)?;
         let started = Instant::now();
-        for what in &degraded {
-            self.report.degrade(what);
-        }
         let call = ProcCall::Attach { command, stdin: ends.stdin };
         let result = self.attend(&call, ends, &mut flow).await;
         self.ledger.settle(reserved, 0);
+        // Where it is not known what its files grew by, all that was reserved is spent.
+        let grown = if let Ok(Over::Ended(_, toll)) = &result { toll.grown } else { growth_max };
+        self.ledger.settle(growth, grown);
+        let denied = match &result {
+            Ok(Over::Ended(_, toll)) => self.note_toll(&toll.clone(), target.split(" ").next().unwrap_or_default()),
+            _ => Vec::new(),
+        };
         let streamed = flow.streamed();
-        let fields = result.as_ref().map(|over| told(over, &streamed)).unwrap_or_default();
+        let fields = result.as_ref().map(|over| told(over, &streamed, &denied)).unwrap_or_default();
         let moved = streamed.iter().flatten().fold(0_u64, |sum, stream| sum.saturating_add(stream.bytes));
         self.end(&act, ticket, outcome_of(&result, Value::Fields(&fields)), Some(moved), started)?;
         [self.sinks.stdout, self.sinks.stderr] = flow.take_kept();
@@ -162,7 +167,7 @@ impl Task {
             }
             Ok(Over::Asked(signal)) => Ending::Cancelled(signal),
             Ok(Over::Late) => Ending::Timeout,
-            Ok(Over::Ended(exit)) => match flow.lost() {
+            Ok(Over::Ended(exit, _)) => match flow.lost() {
                 Some(errno) => Ending::OutputLost(errno.to_string()),
                 None => Ending::Command(exit),
             },
@@ -177,7 +182,7 @@ impl Task {
         })?;
         let over = self.watch(process).await?;
         let mut cancel = self.around.cancel.clone();
-        if matches!(over, Over::Ended(_)) {
+        if matches!(over, Over::Ended(..)) {
             // Its time was its own; what it wrote belongs to whoever reads it, at the reader's speed.
             tokio::select! {
                 biased;
@@ -231,7 +236,7 @@ impl Task {
             }
         };
         match (reply, over) {
-            (Ok(Ok(ProcReply::Exited { exit })), None) => Ok(Over::Ended(exit)),
+            (Ok(Ok(ProcReply::Exited { exit, toll })), None) => Ok(Over::Ended(exit, toll)),
             (Ok(Err(error)), None) => Err(self.over_limit(error, &call, None)),
             (Ok(Ok(ProcReply::Exited { .. })), Some(over)) => Ok(over),
             (Ok(Err(_)), Some(over)) => {
@@ -296,16 +301,21 @@ impl Task {
 }
 
 /// What the record says of the end: how it ended, and what passed each stream, by length and hash.
-fn told<'a>(over: &Over, streamed: &'a [Option<Streamed>; 3]) -> Vec<(&'static str, Value<'a>)> {
+fn told<'a>(over: &Over, streamed: &'a [Option<Streamed>; 3], denied: &'a [String]) -> Vec<(&'static str, Value<'a>)> {
     let number = |n: Option<i32>| n.map_or(Value::Null, |n| Value::Signed(i64::from(n)));
     let (status, signal, timed_out, asked) = match over {
-        Over::Ended(exit) => (exit.code, exit.signal, exit.timed_out, None),
+        Over::Ended(exit, _) => (exit.code, exit.signal, exit.timed_out, None),
         Over::Asked(signal) => (None, None, false, Some(*signal)),
         Over::Late => (None, None, true, None),
     };
     let mut fields =
         vec![("status", number(status)), ("signal", number(signal)), ("timed_out", Value::Bool(timed_out))];
     fields.extend(asked.map(|signal| ("ended_by_person", number(Some(signal)))));
+    if let Over::Ended(_, toll) = over {
+        fields.push(("grown_bytes", Value::Number(toll.grown)));
+        fields.push(("denials", Value::Number(toll.denials)));
+        fields.push(("denied", Value::Texts(denied)));
+    }
     for (name, stream) in ["stdin", "stdout", "stderr"].into_iter().zip(streamed) {
         let summary = |stream: &'a Streamed| Value::Summary { len: stream.bytes, sha256: &stream.sha256 };
         fields.push((name, stream.as_ref().map_or(Value::Null, summary)));

@@ -107,6 +107,24 @@ pub struct Process {
     pub rule: String,
     /// Places of the task's limit that its tree may take; given back when its end is seen.
     pub places: u64,
+    /// Bytes of the task's limit that it may make files grow by; what it did not use is given back then too.
+    pub growth_max: u64,
+}
+
+/// What a process held of the task's limits until its end was seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Places.
+    pub places: u64,
+    /// Bytes of growth.
+    pub growth_max: u64,
+}
+
+impl Process {
+    /// Takes what it holds, once.
+    fn let_go(&mut self) -> Held {
+        Held { places: std::mem::take(&mut self.places), growth_max: std::mem::take(&mut self.growth_max) }
+    }
 }
 
 /// The processes of one task.
@@ -127,14 +145,14 @@ impl Processes {
         self.started.known.get(&number).ok_or_else(gone)
     }
 
-    /// Its end was seen: the places that it held, once.
-    pub fn ended(&mut self, number: u32) -> u64 {
-        self.started.known.get_mut(&number).map_or(0, |process| std::mem::take(&mut process.places))
+    /// Its end was seen: what it held, once.
+    pub fn ended(&mut self, number: u32) -> Held {
+        self.started.known.get_mut(&number).map(Process::let_go).unwrap_or_default()
     }
 
-    /// Forgets a process, and returns the places that it still held.
-    pub fn remove(&mut self, number: u32) -> u64 {
-        self.started.known.remove(&number).map_or(0, |process| process.places)
+    /// Forgets a process, and returns what it still held.
+    pub fn remove(&mut self, number: u32) -> Held {
+        self.started.known.remove(&number).map(|mut process| process.let_go()).unwrap_or_default()
     }
 
     /// Forgets all, and returns the places that they still held.
@@ -177,10 +195,11 @@ mod tests {
     #[test]
     fn places_are_given_back_once() {
         let mut processes = Processes::default();
-        let process = Process { helper: 3, command: "sh".into(), rule: String::new(), places: 5 };
+        let process = Process { helper: 3, command: "sh".into(), rule: String::new(), places: 5, growth_max: 7 };
+        let held = Held { places: 5, growth_max: 7 };
         let number = processes.add(process).unwrap();
-        assert_eq!(processes.ended(number), 5);
-        assert_eq!(processes.ended(number), 0);
-        assert_eq!(processes.remove(number), 0);
+        assert_eq!(processes.ended(number), held);
+        assert_eq!(processes.ended(number), Held::default());
+        assert_eq!(processes.remove(number), Held::default());
     }
 }

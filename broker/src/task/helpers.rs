@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use warden_policy::{Access, ArgvShape, Feature, LimitKey, RuleKind};
-use warden_proto::limits::OUTPUT_MAX_BYTES;
+use warden_proto::limits::{OUTPUT_MAX_BYTES, WORKSPACES_MAX};
 use warden_proto::link_a::Inherit;
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::{self, FsSetup, PathRuleSetup, WorkspaceSetup};
@@ -174,6 +174,16 @@ impl Task {
     }
 
     fn files_setup(&self) -> Result<FsSetup, CallError> {
+        let (workspaces, growth_rule) = (self.workspace_setups()?, self.growth_rule());
+        Ok(FsSetup { task: self.id, workspaces, growth_rule })
+    }
+
+    fn growth_rule(&self) -> Text<256> {
+        Text::cut(self.spec.policy.limits().rule(LimitKey::FsWritten))
+    }
+
+    /// The task's workspaces with their rules: the same for cap-fs and for the doors of commands.
+    fn workspace_setups(&self) -> Result<List<WorkspaceSetup, WORKSPACES_MAX>, CallError> {
         let mut workspaces = Vec::new();
         for (index, workspace) in self.spec.policy.workspaces().iter().enumerate() {
             let rules = self.spec.policy.workspace_rules(index).iter().map(|rule| {
@@ -197,9 +207,7 @@ impl Task {
                 rule: Text::cut(&workspace.rule),
             });
         }
-        let workspaces = List::new(workspaces).map_err(too_long("workspaces"))?;
-        let growth_rule = Text::cut(self.spec.policy.limits().rule(LimitKey::FsWritten));
-        Ok(FsSetup { task: self.id, workspaces, growth_rule })
+        List::new(workspaces).map_err(too_long("workspaces"))
     }
 
     async fn start_model(&self) -> Result<Helper, CallError> {
@@ -253,14 +261,17 @@ impl Task {
     fn bounds(&self) -> ProcBounds {
         ProcBounds {
             memory_bytes: COMMAND_MEMORY_MIN_BYTES.max(self.spec.memory_bytes.saturating_mul(4)),
-            file_bytes: self.spec.allowance.fs_written,
+            file_bytes: self.file_bytes(),
+            private_bytes: self.spec.allowance.fs_written,
             processes: u32::try_from(self.spec.allowance.processes).unwrap_or(u32::MAX),
             output_bytes: self.spec.output_max_bytes,
         }
     }
 
-    fn writable(&self) -> Vec<bool> {
-        self.spec.policy.workspaces().iter().map(|w| w.access == Access::ReadWrite).collect()
+    /// Longest file that a command may make: a process has one limit for all that it writes, so the least of them.
+    fn file_bytes(&self) -> u64 {
+        let workspaces = self.spec.policy.workspaces().iter().filter(|w| w.access == Access::ReadWrite);
+        workspaces.map(|w| w.max_file_bytes).fold(self.spec.allowance.fs_written, u64::min)
     }
 
     fn commands_setup(&self) -> Result<ProcSetup, CallError> {
@@ -278,7 +289,7 @@ impl Task {
                 any_args: policy.argv_shapes(index).iter().any(|s| *s == ArgvShape::anything()),
                 env: environment(&command.env)?,
                 exec_workspace: command.exec_workspace,
-                unchecked: command.unchecked || policy.door_needed(index).is_none(),
+                unchecked: command.unchecked,
                 rule: Text::cut(&command.rule),
             });
         }
@@ -286,7 +297,7 @@ impl Task {
             task: self.id,
             commands: List::new(commands).map_err(too_long("commands"))?,
             bounds: self.bounds(),
-            workspaces: List::new(self.writable()).map_err(too_long("workspaces"))?,
+            workspaces: u16::try_from(self.workspace_setups()?.len()).unwrap_or(u16::MAX),
         })
     }
 
@@ -296,10 +307,12 @@ impl Task {
             name: command.name.clone(),
             env: command.env.clone(),
             exec_workspace: command.exec_workspace,
+            unchecked: command.unchecked,
         });
         let setup = RunnerSetup {
             build_id: warden_proto::build_id(),
-            workspaces: front.workspaces.clone(),
+            workspaces: self.workspace_setups()?,
+            growth_rule: self.growth_rule(),
             commands: List::first(commands),
             bounds: front.bounds.clone(),
             scratch: self.spec.scratch.is_some(),

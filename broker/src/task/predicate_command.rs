@@ -4,6 +4,7 @@ use super::act::{Act, outcome_of};
 use super::processes::empty_body;
 use super::{Stop, Task};
 use crate::audit::Value;
+use crate::ledger::Cost;
 use tokio::time::Instant;
 use warden_policy::SpawnKind;
 use warden_proto::limits::REPLY_DEADLINE;
@@ -39,6 +40,11 @@ impl Task {
             },
             None => HelperTarget::Workspace { workspace: u16::MAX, path: Text::default() },
         };
+        let growth_max = self.ledger.left(Cost::FsWritten);
+        let growth = match self.ledger.reserve(Cost::FsWritten, growth_max) {
+            Ok(growth) => growth,
+            Err(spent) => return Ok(Err(CallError::new(ErrorCode::Limit, &spent.to_string()))),
+        };
         let helper = HelperCommand {
             command: u16::try_from(grant.command).unwrap_or(u16::MAX),
             args,
@@ -46,22 +52,31 @@ impl Task {
             env: List::default(),
             timeout_ms: crate::ledger::millis(grant.timeout.min(super::predicates::DEADLINE)),
             processes_max: super::predicates::PROCESSES,
+            growth_max,
         };
         let call: ProcHelperCall = ProcCall::Run { command: helper, stdin: empty_body(), output_max_bytes: 4096 };
-        for what in &grant.degraded {
-            self.report.degrade(what);
-        }
         let act = Act { row: super::monitor::PREDICATE, input: Value::Text(predicate), rule: &rule };
         let (ticket, started) = (self.begin(&act)?, Instant::now());
-        let answer = self.ask_predicate(&call).await;
+        let (answer, grown) = self.ask_predicate(&call).await;
+        self.ledger.settle(growth, grown.unwrap_or(growth_max));
         let met = answer.as_ref().map_or(Value::Null, |(met, _)| Value::Bool(*met));
         self.end(&act, ticket, outcome_of(&answer, met), None, started)?;
         Ok(answer)
     }
 
-    async fn ask_predicate(&mut self, call: &ProcHelperCall) -> Result<(bool, String), CallError> {
+    /// The answer, and what it made files grow by, where that is known.
+    async fn ask_predicate(&mut self, call: &ProcHelperCall) -> (Result<(bool, String), CallError>, Option<u64>) {
         let patience = super::predicates::DEADLINE + REPLY_DEADLINE;
         let reply: Result<ProcHelperReply, CallError> = self.ask_undisturbed(Role::CapProcFront, call, patience).await;
+        let grown = if let Ok(Ok(ProcReply::Ran { toll, .. })) = &reply { Some(toll.grown) } else { None };
+        (self.met_by(reply, call).await, grown)
+    }
+
+    async fn met_by(
+        &mut self,
+        reply: Result<ProcHelperReply, CallError>,
+        call: &ProcHelperCall,
+    ) -> Result<(bool, String), CallError> {
         let ProcReply::Ran { exit, stdout, stderr, degraded, .. } = reply.and_then(|reply| reply)? else {
             return Err(CallError::new(ErrorCode::Internal, "cap-proc answered something else than was asked"));
         };

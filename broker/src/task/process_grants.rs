@@ -19,9 +19,10 @@ use warden_proto::{List, Text};
 pub(super) struct Prepared {
     pub(super) call: ProcHelperCall,
     pub(super) rule: String,
-    pub(super) degraded: Vec<String>,
     pub(super) reserved: Option<Reserved>,
     pub(super) places: u64,
+    pub(super) growth: Option<Reserved>,
+    pub(super) growth_max: u64,
     /// The task's number for the process, when it is a call on one.
     pub(super) process: Option<u32>,
     pub(super) patience: Duration,
@@ -31,10 +32,18 @@ pub(super) struct Prepared {
 pub(super) struct Startable {
     pub(super) command: HelperCommand,
     pub(super) rule: String,
-    pub(super) degraded: Vec<String>,
     pub(super) reserved: Reserved,
     /// Processes that its tree may have, itself included.
     pub(super) places: u64,
+    pub(super) growth: Reserved,
+}
+
+impl Startable {
+    pub(super) fn prepared(self, call: ProcHelperCall, patience: Duration) -> Prepared {
+        let (reserved, growth) = (Some(self.reserved), Some(self.growth));
+        let growth_max = self.command.growth_max;
+        Prepared { call, rule: self.rule, reserved, places: self.places, growth, growth_max, process: None, patience }
+    }
 }
 
 impl Task {
@@ -46,15 +55,12 @@ impl Task {
                 let patience = Duration::from_millis(start.command.timeout_ms).saturating_add(REPLY_DEADLINE);
                 let output_max_bytes = self.output_max_bytes();
                 let call = ProcCall::Run { command: start.command.clone(), stdin: empty_body(), output_max_bytes };
-                let Startable { command: _, rule, degraded, reserved, places } = start;
-                Ok(Prepared { call, rule, degraded, reserved: Some(reserved), places, process: None, patience })
+                Ok(start.prepared(call, patience))
             }
             ProcCall::Start { command, stdin, stdout, stderr } => {
                 let start = self.startable(SpawnKind::Start, command)?;
                 let call = ProcCall::Start { command: start.command.clone(), stdin, stdout, stderr };
-                let Startable { command: _, rule, degraded, reserved, places } = start;
-                let patience = REPLY_DEADLINE;
-                Ok(Prepared { call, rule, degraded, reserved: Some(reserved), places, process: None, patience })
+                Ok(start.prepared(call, REPLY_DEADLINE))
             }
             on_process => self.prepare_on_process(row, on_process),
         }
@@ -89,7 +95,8 @@ impl Task {
             ProcCall::Signal { signal, .. } => (ProcCall::Signal { process, signal }, REPLY_DEADLINE),
             _ => (ProcCall::Close { process }, REPLY_DEADLINE),
         };
-        Ok(Prepared { call, rule, degraded: Vec::new(), reserved: None, places: 0, process: Some(number), patience })
+        let (reserved, growth) = (None, None);
+        Ok(Prepared { call, rule, reserved, places: 0, growth, growth_max: 0, process: Some(number), patience })
     }
 
     fn decide_process(&self, row: Row, command: &str) -> Result<String, CallError> {
@@ -108,13 +115,14 @@ impl Task {
         let policy = self.spec.policy.clone();
         // What a tree may have is taken from the task's limit while it lives: all that is left for a command that runs to its
         // end, half of it for one that goes on beside others, so that together they never have more (T-06).
-        let left = self.ledger.left(Cost::Processes);
-        let places = match kind {
-            SpawnKind::Spawn => left.max(1),
-            SpawnKind::Start => left.div_ceil(2).max(1),
-        };
+        let share = |left: u64| if matches!(kind, SpawnKind::Spawn) { left } else { left.div_ceil(2) };
+        let places = share(self.ledger.left(Cost::Processes)).max(1);
         let reserved = self.ledger.reserve(Cost::Processes, places);
         let reserved = reserved.map_err(|spent| limit_error(&spent, policy.limits().rule(LimitKey::Processes)))?;
+        // What is left is there, so this cannot fail; a command that may write nothing more runs all the same.
+        let growth_max = share(self.ledger.left(Cost::FsWritten));
+        let growth = self.ledger.reserve(Cost::FsWritten, growth_max);
+        let growth = growth.map_err(|spent| limit_error(&spent, policy.limits().rule(LimitKey::FsWritten)))?;
         let internal = |e: String| CallError::new(ErrorCode::Internal, &e);
         let cwd = match &grant.cwd {
             Some((workspace, path)) => HelperTarget::Workspace {
@@ -131,8 +139,9 @@ impl Task {
             env: List::first(command.env.into_vec()),
             timeout_ms: crate::ledger::millis(grant.timeout),
             processes_max: u32::try_from(places).unwrap_or(u32::MAX),
+            growth_max,
         };
-        Ok(Startable { command, rule, degraded: grant.degraded, reserved, places })
+        Ok(Startable { command, rule, reserved, places, growth })
     }
 
     pub(super) fn decide_command(

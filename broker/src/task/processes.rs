@@ -2,7 +2,7 @@
 
 use super::absent;
 use super::act::{Act, outcome_of};
-use super::handles::Process;
+use super::handles::{Held, Process};
 use super::monitor::Row;
 use super::process_grants::Prepared;
 use super::{Answer, Stop, Task, failed};
@@ -18,7 +18,7 @@ use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::GuestTarget;
 use warden_proto::msg::life::Role;
 use warden_proto::msg::proc::{
-    GuestCommand, ProcCall, ProcGuestCall, ProcHelperCall, ProcHelperReply, ProcReply, Stream,
+    GuestCommand, ProcCall, ProcGuestCall, ProcHelperCall, ProcHelperReply, ProcReply, Stream, Toll,
 };
 use warden_proto::msg::worker::{Origin, WorkerReply};
 use warden_proto::render::{self, Subject};
@@ -49,6 +49,8 @@ struct Done {
     reply: ProcReply,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+    /// What the door refused, as `rule: label:path`.
+    denied: Vec<String>,
 }
 
 impl Done {
@@ -56,12 +58,20 @@ impl Done {
     fn told(&self) -> Vec<(&'static str, Value<'_>)> {
         let number = |n: Option<i32>| n.map_or(Value::Null, |n| Value::Signed(i64::from(n)));
         match &self.reply {
-            ProcReply::Ran { exit, .. } | ProcReply::Exited { exit } => vec![
+            ProcReply::Ran { exit, toll, .. } | ProcReply::Exited { exit, toll } => vec![
                 ("status", number(exit.code)),
                 ("signal", number(exit.signal)),
                 ("timed_out", Value::Bool(exit.timed_out)),
                 ("stdout", Value::Bytes(&self.stdout)),
                 ("stderr", Value::Bytes(&self.stderr)),
+                ("grown_bytes", Value::Number(toll.grown)),
+                ("denials", Value::Number(toll.denials)),
+                ("denied", Value::Texts(&self.denied)),
+            ],
+            ProcReply::Closed { toll } => vec![
+                ("grown_bytes", Value::Number(toll.grown)),
+                ("denials", Value::Number(toll.denials)),
+                ("denied", Value::Texts(&self.denied)),
             ],
             ProcReply::Started { process, .. } => vec![("process", Value::Number(u64::from(*process)))],
             ProcReply::Data { bytes, eof } => vec![("data", Value::Bytes(bytes)), ("eof", Value::Bool(*eof))],
@@ -89,7 +99,12 @@ impl Task {
             self.note_command_action(row, &shown, &result);
         }
         match result {
-            Ok(Done { reply: ProcReply::Ran { exit, mut truncated, degraded, .. }, mut stdout, mut stderr }) => {
+            Ok(Done {
+                reply: ProcReply::Ran { exit, mut truncated, degraded, toll, .. },
+                mut stdout,
+                mut stderr,
+                ..
+            }) => {
                 // The result has it all; what the worker is told is for its planner, who wants no more than it asked for.
                 let most = usize::try_from(wanted.min(OUTPUT_REPLY_MAX_BYTES)).unwrap_or(usize::MAX);
                 truncated |= stdout.len() > most || stderr.len() > most;
@@ -100,7 +115,7 @@ impl Task {
                 let stdout = self.place_for_worker(stdout, beside).await?;
                 let taken = if let Body::Inline { bytes } = &stdout { bytes.len() } else { 0 };
                 let stderr = self.place_for_worker(stderr, taken).await?;
-                Ok(WorkerReply::Proc(ProcReply::Ran { exit, stdout, stderr, truncated, degraded }))
+                Ok(WorkerReply::Proc(ProcReply::Ran { exit, stdout, stderr, truncated, degraded, toll }))
             }
             Ok(done) => Ok(WorkerReply::Proc(done.reply)),
             Err(error) => Ok(failed(error)),
@@ -194,7 +209,7 @@ impl Task {
     }
 
     fn release(&mut self, prepared: Prepared) {
-        if let Some(reserved) = prepared.reserved {
+        for reserved in prepared.reserved.into_iter().chain(prepared.growth) {
             self.ledger.settle(reserved, 0);
         }
     }
@@ -205,18 +220,22 @@ impl Task {
         shown: &Shown,
         stdin: Option<Vec<u8>>,
     ) -> Result<Done, CallError> {
-        let Prepared { mut call, rule, degraded, reserved, places, process, patience } = prepared;
+        let Prepared { mut call, rule, reserved, places, growth, growth_max, process, patience } = prepared;
         if let (ProcCall::Run { stdin: place, .. }, Some(bytes)) = (&mut call, stdin) {
             match self.place_for_helper(Role::CapProcFront, bytes, 40_960).await {
                 Ok(body) => *place = body,
                 Err(error) => {
-                    reserved.into_iter().for_each(|reserved| self.ledger.settle(reserved, 0));
+                    let all = reserved.into_iter().chain(growth);
+                    all.for_each(|reserved| self.ledger.settle(reserved, 0));
                     return Err(error);
                 }
             }
         }
         let closing = matches!(call, ProcCall::Close { .. });
         let asked: Result<ProcHelperReply, CallError> = self.ask(Role::CapProcFront, &call, patience).await;
+        if let Some(growth) = growth {
+            self.ledger.settle(growth, growth_of(&asked, growth_max));
+        }
         let reply = asked.and_then(|reply| reply);
         // A command that runs to its end gives its place back; one that was started keeps it until its end is seen.
         let keeps = matches!(reply, Ok(ProcReply::Started { .. }));
@@ -224,12 +243,10 @@ impl Task {
             self.ledger.settle(reserved, if keeps { places } else { 0 });
         }
         let mut reply = reply.map_err(|error| self.over_limit(error, &call, process))?;
-        for what in &degraded {
-            self.report.degrade(what);
-        }
-        self.follow(&mut reply, process, closing, places, (shown, rule)).await?;
+        let denied = self.note_denied(&reply, shown);
+        self.follow(&mut reply, process, closing, (places, growth_max), (shown, rule)).await?;
         match reply {
-            ProcReply::Ran { exit, stdout, stderr, truncated, degraded } => {
+            ProcReply::Ran { exit, stdout, stderr, truncated, degraded, toll } => {
                 for what in degraded.iter() {
                     self.report.degrade(what.as_str());
                 }
@@ -237,12 +254,13 @@ impl Task {
                 let stderr = self.payload(Role::CapProcFront, stderr).await?;
                 let (none, other) = (empty_body(), empty_body());
                 Ok(Done {
-                    reply: ProcReply::Ran { exit, stdout: none, stderr: other, truncated, degraded },
+                    reply: ProcReply::Ran { exit, stdout: none, stderr: other, truncated, degraded, toll },
                     stdout,
                     stderr,
+                    denied,
                 })
             }
-            reply => Ok(Done { reply, stdout: Vec::new(), stderr: Vec::new() }),
+            reply => Ok(Done { reply, stdout: Vec::new(), stderr: Vec::new(), denied }),
         }
     }
 
@@ -261,10 +279,38 @@ impl Task {
             rule => error.rule = Text::cut(rule),
         }
         if let (ProcCall::Wait { .. }, Some(number)) = (call, process) {
-            let places = self.processes.ended(number);
-            self.ledger.give_back(Cost::Processes, places);
+            // How much its files grew is not known: what was reserved for it stays spent.
+            let held = self.processes.ended(number);
+            self.give_back(held, held.growth_max);
         }
         error
+    }
+
+    /// A process that has ended holds no places, and of its growth only what it came to.
+    fn give_back(&mut self, held: Held, grown: u64) {
+        self.ledger.give_back(Cost::Processes, held.places);
+        self.ledger.give_back(Cost::FsWritten, held.growth_max.saturating_sub(grown));
+    }
+
+    /// What the door refused a command, in the result and for the record. A command that has ended says it again to whoever
+    /// asks again; the result holds each pair once.
+    fn note_denied(&mut self, reply: &ProcReply, shown: &Shown) -> Vec<String> {
+        match reply {
+            ProcReply::Ran { toll, .. } | ProcReply::Exited { toll, .. } | ProcReply::Closed { toll } => {
+                self.note_toll(toll, &shown.command)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The same of a toll.
+    pub(super) fn note_toll(&mut self, toll: &Toll, command: &str) -> Vec<String> {
+        for denial in toll.denied.iter() {
+            let why = format!("`{}` was refused to the command {command}", denial.target);
+            let error = CallError::denied(denial.rule.as_str(), &why);
+            self.report.deny("proc.spawn", denial.target.as_str(), &error);
+        }
+        toll.denied.iter().map(|denial| format!("{}: {}", denial.rule, denial.target)).collect()
     }
 
     /// Keeps the table of processes true after a reply, and gives a new process the task's own number.
@@ -273,7 +319,7 @@ impl Task {
         reply: &mut ProcReply,
         process: Option<u32>,
         closing: bool,
-        places: u64,
+        (places, growth_max): (u64, u64),
         (shown, rule): (&Shown, String),
     ) -> Result<(), CallError> {
         match (reply, process) {
@@ -281,7 +327,7 @@ impl Task {
                 for what in degraded.iter() {
                     self.report.degrade(what.as_str());
                 }
-                let new = Process { helper: *number, command: shown.command.clone(), rule, places };
+                let new = Process { helper: *number, command: shown.command.clone(), rule, places, growth_max };
                 let Some(own) = self.processes.add(new) else {
                     self.ledger.give_back(Cost::Processes, places);
                     let error = PeerError::Refused("it gave out a process twice".to_owned());
@@ -293,13 +339,13 @@ impl Task {
                 let error = PeerError::Refused("it started what it was not asked to".to_owned());
                 return Err(self.helper_lost(Role::CapProcFront, &error, false).await);
             }
-            (ProcReply::Exited { .. }, Some(number)) => {
-                let places = self.processes.ended(number);
-                self.ledger.give_back(Cost::Processes, places);
+            (ProcReply::Exited { toll, .. }, Some(number)) => {
+                let held = self.processes.ended(number);
+                self.give_back(held, toll.grown);
             }
-            (ProcReply::Done, Some(number)) if closing => {
-                let places = self.processes.remove(number);
-                self.ledger.give_back(Cost::Processes, places);
+            (ProcReply::Closed { toll }, Some(number)) if closing => {
+                let held = self.processes.remove(number);
+                self.give_back(held, toll.grown);
             }
             _ => {}
         }
@@ -323,6 +369,19 @@ impl Task {
             None => self.progress.action(row.capability, target.trim(), rendered.as_ref().err()),
         }
         self.report.action(row.capability, &rendered);
+    }
+}
+
+/// What of a reservation for growth is spent. A started command keeps it until its end is seen; where it is not known what a
+/// command came to, all of it is; one that never ran wrote nothing.
+fn growth_of(asked: &Result<ProcHelperReply, CallError>, growth_max: u64) -> u64 {
+    match asked {
+        Ok(Ok(ProcReply::Ran { toll, .. })) => toll.grown,
+        Ok(Err(error)) => match error.code {
+            ErrorCode::NotFound | ErrorCode::Unavailable | ErrorCode::InvalidArgument | ErrorCode::Denied => 0,
+            _ => growth_max,
+        },
+        _ => growth_max,
     }
 }
 

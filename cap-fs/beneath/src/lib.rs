@@ -20,6 +20,8 @@ pub mod bounds;
 pub mod errors;
 pub mod glob;
 pub mod links;
+pub mod moves;
+pub mod parent;
 pub mod paths;
 pub mod pulse;
 pub mod rules;

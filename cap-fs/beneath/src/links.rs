@@ -46,23 +46,29 @@ pub struct DeniedInodes {
     rules: HashMap<(u64, u64), RuleAt>,
     /// Whether the walk came to its end.
     complete: bool,
-    taken: Instant,
+    /// When; `None` before the first time.
+    taken: Option<Instant>,
     cost: Duration,
 }
 
 impl DeniedInodes {
+    /// Nothing is known yet: the workspaces are walked when a file with several names is first asked for.
+    pub fn unasked() -> Self {
+        Self { rules: HashMap::new(), complete: false, taken: None, cost: Duration::ZERO }
+    }
+
     /// Walks every workspace that has rules.
     pub fn collect(world: &World) -> Self {
         let started = Instant::now();
-        let mut found = Self { rules: HashMap::new(), complete: true, taken: started, cost: Duration::ZERO };
+        let mut found = Self { rules: HashMap::new(), complete: true, taken: Some(started), cost: Duration::ZERO };
         let mut timer = Timer::lasting(COLLECT_MAX);
         for (index, tree) in world.trees.iter().enumerate().filter(|(_, tree)| !tree.rules.is_empty()) {
             if found.collect_tree(index, tree, &mut timer).is_err() {
                 found.complete = false;
             }
         }
-        found.taken = Instant::now();
-        found.cost = found.taken.saturating_duration_since(started);
+        found.cost = started.elapsed();
+        found.taken = Some(Instant::now());
         found
     }
 
@@ -162,8 +168,12 @@ impl DeniedInodes {
 
     fn refresh(&mut self, world: &World) {
         let kept = self.cost.saturating_mul(KEPT_FACTOR).max(KEPT_MIN);
-        if self.taken.elapsed() > kept && world.trees.iter().any(|tree| !tree.rules.is_empty()) {
+        let old = self.taken.is_none_or(|taken| taken.elapsed() > kept);
+        if old && world.trees.iter().any(|tree| !tree.rules.is_empty()) {
             *self = Self::collect(world);
+        } else if self.taken.is_none() {
+            // No rule anywhere: nothing that could be denied.
+            *self = Self { complete: true, taken: Some(Instant::now()), ..Self::unasked() };
         }
     }
 }

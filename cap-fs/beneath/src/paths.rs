@@ -121,16 +121,21 @@ impl OwnPaths {
     pub fn beneath(&self, root: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> nix::Result<Option<RelPath>> {
         let root = self.of(root)?;
         let own = self.of(fd)?;
-        let below = match own.strip_prefix(root.as_slice()) {
-            Some(below) if below.is_empty() || root == b"/" => below,
-            Some([b'/', below @ ..]) => below,
-            _ => return Ok(None),
-        };
-        Ok(Some(RelPath(below.to_vec())))
+        Ok(below(&root, &own))
     }
 
-    fn of(&self, fd: BorrowedFd<'_>) -> nix::Result<Vec<u8>> {
+    /// The kernel's word on where an opened thing lies. What is on no file system (`pipe:[7]`) does not begin with a slash.
+    pub fn of(&self, fd: BorrowedFd<'_>) -> nix::Result<Vec<u8>> {
         readlinkat(&self.table, fd.as_raw_fd().to_string().as_str()).map(OsStringExt::into_vec)
+    }
+}
+
+/// Where the place `own` lies beneath the place `root`, both as the kernel says them. `None`: not beneath it.
+pub fn below(root: &[u8], own: &[u8]) -> Option<RelPath> {
+    match own.strip_prefix(root)? {
+        below if below.is_empty() || root == b"/" => Some(RelPath(below.to_vec())),
+        [b'/', below @ ..] => Some(RelPath(below.to_vec())),
+        _ => None,
     }
 }
 
@@ -148,6 +153,12 @@ pub fn may_be_deleted(path: &RelPath) -> bool {
 /// What was opened.
 pub fn facts(fd: impl AsFd) -> Result<FileStat, Errno> {
     fstat(fd)
+}
+
+/// The number of the mount that it lies on (Linux 5.8).
+pub fn mount_of(fd: BorrowedFd<'_>) -> nix::Result<u64> {
+    let facts = rustix::fs::statx(fd, c"", rustix::fs::AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::MNT_ID);
+    facts.map(|facts| facts.stx_mnt_id).map_err(|e| Errno::from_raw(e.raw_os_error()))
 }
 
 /// The kind bits of a mode.

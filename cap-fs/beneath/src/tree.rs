@@ -7,7 +7,7 @@ use crate::bounds::FileBound;
 use crate::errors::OpError;
 use crate::glob::Case;
 use crate::paths::{self, OwnPaths, RelPath};
-use crate::rules::{Rules, Standing, Want};
+use crate::rules::{Rule, Rules, Standing, Want};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag};
@@ -131,12 +131,17 @@ impl Tree {
         for _ in 0..ATTEMPTS {
             // Not beneath it: the root may have been renamed between the two questions, so ask again.
             let Some(path) = own.beneath(self.root.as_fd(), fd).map_err(&failed)? else { continue };
-            if stat.st_nlink == 0 || (paths::may_be_deleted(&path) && !self.is_at(&path, stat)) {
+            if !self.is_still_there(&path, stat) {
                 return Err(OpError::NotFound(format!("`{shown}` was removed while it was opened")));
             }
             return Ok(path);
         }
         Err(OpError::denied(&self.grant, shown, &format!("lies outside of workspace `{}`", self.label)))
+    }
+
+    /// Whether something that said that it lies at `path` was not removed just then.
+    pub fn is_still_there(&self, path: &RelPath, stat: &FileStat) -> bool {
+        stat.st_nlink > 0 && (!paths::may_be_deleted(path) || self.is_at(path, stat))
     }
 
     /// Whether this very file has this very name.
@@ -158,9 +163,7 @@ impl Tree {
 
     /// The same, for who has walked to the path and knows the rules' state there.
     pub fn allow_at(&self, standing: &Standing, path: &RelPath, want: Want, shown: &str) -> Result<(), OpError> {
-        let judgement = self.rules.judge(standing, want);
-        let rule = judgement.exact.or_else(|| judgement.folded.filter(|_| self.folds_case_on(path)));
-        if let Some(rule) = rule {
+        if let Some(rule) = self.rule_against(standing, path, want) {
             let why = if rule.forbids(Want::See) { "is denied" } else { "may be read, not changed" };
             return Err(OpError::denied(&rule.id, shown, why));
         }
@@ -169,6 +172,12 @@ impl Tree {
             return Err(OpError::denied(&self.grant, shown, &why));
         }
         Ok(())
+    }
+
+    /// The rule that says no, if one does; the workspace's mode is not asked.
+    pub fn rule_against(&self, standing: &Standing, path: &RelPath, want: Want) -> Option<&Rule> {
+        let judgement = self.rules.judge(standing, want);
+        judgement.exact.or_else(|| judgement.folded.filter(|_| self.folds_case_on(path)))
     }
 
     /// T-02: a directory stays where it is while a rule could match beneath its name because of that name.

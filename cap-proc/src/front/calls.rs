@@ -6,14 +6,14 @@ use super::pipes::{self, Input, Output};
 use super::process::{Kill, Phase, Process, Purpose, Write};
 use super::rules;
 use crate::lane::LaneError;
-use crate::orders::{Launch, Order};
+use crate::orders::{DoorState, Launch, Order};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use warden_proto::SocketError;
 use warden_proto::limits::{BLOB_MAX_BYTES, INLINE_MAX_BYTES, OUTPUT_MAX_BYTES, REPLY_DEADLINE};
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::proc::{
-    ATTACHED_MAX, HelperCommand, ProcCall, ProcHelperCall, ProcReply, ProcessSignal, StdioMode,
+    ATTACHED_MAX, HelperCommand, ProcCall, ProcHelperCall, ProcReply, ProcessSignal, StdioMode, Toll,
 };
 
 /// Processes of one task that may be open at once, ended ones that nobody has closed included.
@@ -202,11 +202,9 @@ impl Desk {
             let message = format!("a task may hold {PROCESSES_MAX} processes at once; close some");
             return Err(CallError::new(ErrorCode::Limit, &message));
         }
-        let launch = Launch { piped, ..rules::check(&self.setup, command)? };
-        let rule = self.setup.commands.get(usize::from(command.command));
-        // Where nothing is writable, no path needed checking, or the broker has said so in its own words.
-        let writable = self.setup.workspaces.iter().any(|writable| *writable);
-        let unchecked = rule.is_some_and(|rule| rule.unchecked) && writable;
+        let door = self.jail.as_ref().map_or(DoorState::Impossible, |jail| jail.door);
+        let launch = Launch { piped, ..rules::check(&self.setup, door, command)? };
+        let unchecked = door == DoorState::Impossible;
         let mut theirs = Vec::new();
         let mut ours = [None, None, None];
         for ((at, slot), piped) in ours.iter_mut().enumerate().zip(piped) {
@@ -233,6 +231,7 @@ impl Desk {
             writes: std::collections::VecDeque::new(),
             closes: Vec::new(),
             over: None,
+            toll: Toll::default(),
         };
         Ok(Draft { launch, process, theirs })
     }

@@ -15,7 +15,7 @@ use std::time::Instant;
 use warden_proto::calls::{Calls, Heard};
 use warden_proto::limits::FRAMES_PER_WAKEUP;
 use warden_proto::msg::error::{CallError, ErrorCode};
-use warden_proto::msg::proc::{ATTACHED_MAX, ProcHelperReply, ProcReply, ProcSetup, Stream};
+use warden_proto::msg::proc::{ATTACHED_MAX, ProcHelperReply, ProcReply, ProcSetup, Stream, Toll};
 use warden_proto::{FrameSocket, Kind, List, SocketError, Text};
 
 /// Everything the front holds.
@@ -162,7 +162,9 @@ impl Desk {
                 Ok(None) => return Ok(()),
                 Ok(Some((Report::Begun, _))) => self.begun(id)?,
                 Ok(Some((Report::Failed { error }, _))) => return self.never_ran(id, error),
-                Ok(Some((Report::Ended { code, signal }, _))) => self.with(id, |process| process.ended(code, signal)),
+                Ok(Some((Report::Ended { code, signal, toll }, _))) => {
+                    self.with(id, |process| process.ended(code, signal, toll));
+                }
                 // The runner ends everything in its scope; the broker gets a typed error from our own end (T-12).
                 Err(LaneError::Closed) => return Err(FrontError::KeeperLost(id)),
                 Err(other) => return Err(FrontError::Runner(other)),
@@ -187,7 +189,7 @@ impl Desk {
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         match &mut process.purpose {
             Purpose::Handle { request: None } => {
-                process.ended(None, Some(libc::SIGKILL));
+                process.ended(None, Some(libc::SIGKILL), Toll::default());
                 process.over = Some(error);
                 Ok(())
             }
@@ -214,10 +216,10 @@ impl Desk {
                 match answer {
                     Answer::Reply(reply) => self.reply(request, reply)?,
                     Answer::Started => self.started(request, id, unchecked)?,
-                    Answer::Ran { exit, outputs, truncated } => {
+                    Answer::Ran { exit, outputs, truncated, toll } => {
                         let [stdout, stderr] = self.outbox.bodies(outputs)?;
                         let degraded = self.degraded(unchecked);
-                        self.reply(request, Ok(ProcReply::Ran { exit, stdout, stderr, truncated, degraded }))?;
+                        self.reply(request, Ok(ProcReply::Ran { exit, stdout, stderr, truncated, degraded, toll }))?;
                     }
                 }
             }

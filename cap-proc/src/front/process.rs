@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use warden_proto::limits::INLINE_MAX_BYTES;
 use warden_proto::msg::error::{CallError, ErrorCode};
-use warden_proto::msg::proc::{Exit, ProcReply, ProcessSignal, Stream};
+use warden_proto::msg::proc::{Exit, ProcReply, ProcessSignal, Stream, Toll};
 use warden_proto::{Bytes, SocketError};
 
 /// Between two tries to tell a keeper whose lane is full.
@@ -80,6 +80,8 @@ pub enum Answer {
         outputs: [Vec<u8>; 2],
         /// Whether either was cut.
         truncated: bool,
+        /// What it cost.
+        toll: Toll,
     },
 }
 
@@ -116,6 +118,8 @@ pub struct Process {
     pub closes: Vec<u32>,
     /// Why its keeper ended it, where that was neither its own doing nor somebody's wish.
     pub over: Option<CallError>,
+    /// What it cost, once it has ended.
+    pub toll: Toll,
 }
 
 impl Process {
@@ -129,10 +133,11 @@ impl Process {
     }
 
     /// Its tree has ended.
-    pub fn ended(&mut self, code: Option<i32>, signal: Option<i32>) {
+    pub fn ended(&mut self, code: Option<i32>, signal: Option<i32>, toll: Toll) {
         // A command that ended by itself just before its time was up has not timed out.
         let timed_out = self.timed_out && code.is_none();
         self.phase = Phase::Ended(Exit { code, signal, timed_out });
+        self.toll = toll;
         self.control = None;
         self.input.close();
     }
@@ -164,7 +169,9 @@ impl Process {
         };
         self.waits.retain(|(request, until)| {
             let answer = match (exit, until) {
-                (Some(exit), _) => self.over.clone().map_or(Ok(ProcReply::Exited { exit }), Err),
+                (Some(exit), _) => {
+                    self.over.clone().map_or_else(|| Ok(ProcReply::Exited { exit, toll: self.toll.clone() }), Err)
+                }
                 (None, Some(until)) if now >= *until => {
                     Err(CallError::new(ErrorCode::Timeout, "the process is still running"))
                 }
@@ -241,13 +248,14 @@ impl Process {
             }
             let outputs = [stdout.take_all(output_max), stderr.take_all(output_max)];
             let truncated = stdout.truncated() || stderr.truncated();
-            answers.push((request, Answer::Ran { exit, outputs, truncated }));
+            answers.push((request, Answer::Ran { exit, outputs, truncated, toll: self.toll.clone() }));
             return true;
         }
         if self.closes.is_empty() {
             return false;
         }
-        answers.extend(self.closes.drain(..).map(|request| (request, Answer::Reply(Ok(ProcReply::Done)))));
+        let done = || Answer::Reply(Ok(ProcReply::Closed { toll: self.toll.clone() }));
+        answers.extend(self.closes.drain(..).map(|request| (request, done())));
         let closed = || Answer::Reply(Err(CallError::new(ErrorCode::Conflict, "the process was closed")));
         answers.extend(self.reads.drain(..).map(|(request, _, _)| (request, closed())));
         true

@@ -1,14 +1,14 @@
 //! What the front checks again before a command is started, though the broker has decided it already (T-07): a fault in
 //! one of the two must not be enough.
 
-use crate::orders::{Launch, NO_WORKSPACE};
+use crate::orders::{DoorState, Launch, NO_WORKSPACE};
 use warden_proto::Text;
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::{HelperTarget, PathText};
 use warden_proto::msg::proc::{ArgShape, CommandSetup, EnvVar, HelperCommand, ProcSetup};
 
-/// Said of every command that runs without the supervisor of paths.
-pub const UNCHECKED: &str = "the command's paths are not checked against deny rules: unchecked";
+/// Said of every command that runs without the door where it should have one.
+pub const UNCHECKED: &str = "this host allows no supervisor of paths, so rules of files (deny, deny_write, max_file, fs_written) do not hold for the command: unchecked";
 
 /// Variables that no guest sets, whatever a policy lists: they make the loader, the C library or a shell run or read
 /// something else before the program's own first line.
@@ -36,11 +36,12 @@ const NEVER_FROM_GUEST: [&str; 18] = [
 const PREFIXES: [&str; 3] = ["BASH_FUNC_", "LD_", "MALLOC_"];
 
 /// Decides on one command and says what the runner shall start; `process` and `piped` are the caller's.
-pub fn check(setup: &ProcSetup, command: &HelperCommand) -> Result<Launch, CallError> {
+pub fn check(setup: &ProcSetup, door: DoorState, command: &HelperCommand) -> Result<Launch, CallError> {
     let rule = setup.commands.get(usize::from(command.command));
     let rule = rule.ok_or_else(|| CallError::new(ErrorCode::NotFound, "there is no command of this index"))?;
-    if !rule.unchecked && setup.workspaces.iter().any(|writable| *writable) {
-        let message = "the paths of this command cannot be checked against deny rules yet; `unchecked = true` in its \
+    if door == DoorState::Impossible && !rule.unchecked {
+        let message = "this host lets no process look at another's memory (kernel.yama.ptrace_scope), so the paths of this \
+                       command cannot be checked against the rules of its workspaces; `unchecked = true` in its \
                        [[proc.command]] runs it without, degraded";
         return Err(CallError::new(ErrorCode::Unavailable, message));
     }
@@ -66,6 +67,7 @@ pub fn check(setup: &ProcSetup, command: &HelperCommand) -> Result<Launch, CallE
         workspace,
         cwd,
         processes_max: command.processes_max.min(setup.bounds.processes.max(1)),
+        growth_max: command.growth_max,
         piped: [false; 3],
     })
 }
@@ -107,10 +109,10 @@ fn working_directory(setup: &ProcSetup, cwd: &HelperTarget) -> Result<(u16, Path
     let HelperTarget::Workspace { workspace, path } = cwd else {
         return invalid("a working directory is named by workspace and path");
     };
-    if *workspace == NO_WORKSPACE && setup.workspaces.is_empty() {
+    if *workspace == NO_WORKSPACE && setup.workspaces == 0 {
         return Ok((NO_WORKSPACE, Text::default()));
     }
-    if setup.workspaces.get(usize::from(*workspace)).is_none() {
+    if *workspace >= setup.workspaces {
         return invalid("the working directory's workspace does not exist");
     }
     if path.contains('\0') || path.starts_with('/') || path.split('/').any(|part| part == "..") {

@@ -5,7 +5,7 @@
 
 use super::private::PrivateDirectory;
 use crate::lane::Lane;
-use crate::orders::{Birth, Launch, NO_WORKSPACE, failed};
+use crate::orders::{Birth, DoorState, Launch, NO_WORKSPACE, failed};
 use crate::runner::Bench;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, FdFlag, OFlag, OpenHow, ResolveFlag, fcntl, open, openat2};
@@ -19,11 +19,11 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::exit;
+use warden_jail::Limits;
 use warden_jail::descriptors::sweep_descriptors;
 use warden_jail::fork::default_signals;
-use warden_jail::life::lock_down_command_supervised;
-use warden_jail::notify::install_with_metadata;
-use warden_jail::{GrantKind, Grants, Limits};
+use warden_jail::life::{enter_command_domain, lock_down_command_supervised};
+use warden_jail::notify::{Waiting, install_supervised};
 use warden_proto::msg::error::{CallError, ErrorCode};
 
 /// RLIMIT_NOFILE of a command.
@@ -65,7 +65,7 @@ fn try_become(plan: &Plan<'_>, birth: &Lane) -> Result<std::convert::Infallible,
     let arguments = arguments(known.name.as_str(), plan.launch)?;
     let environment = environment(plan)?;
     settle(plan)?;
-    lock_down(plan, known.exec_workspace, program, birth)?;
+    lock_down(plan, birth)?;
     if *script {
         // The interpreter opens the script as /dev/fd/N, so N must survive the exec; of a binary it must not.
         fcntl(program, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|e| failed("keep its script open", e))?;
@@ -136,22 +136,27 @@ fn enter_directory(plan: &Plan<'_>) -> Result<(), CallError> {
 }
 
 /// The listener goes to the keeper first: after the command's filter nobody here may make one (T-06, T-07).
-fn lock_down(plan: &Plan<'_>, exec_workspace: bool, program: &OwnedFd, birth: &Lane) -> Result<(), CallError> {
-    let mut grants: Grants<'_> = plan.bench.workspace_grants(exec_workspace).with(GrantKind::Program, program.as_fd());
-    if let Some(private) = plan.private {
-        grants = grants.with(GrantKind::PrivateDirectory, private.directory.as_fd());
-        if exec_workspace {
-            grants = grants.with(GrantKind::PrivateExecute, private.directory.as_fd());
+fn lock_down(plan: &Plan<'_>, birth: &Lane) -> Result<(), CallError> {
+    let private = plan.private.map(|private| private.directory.as_fd());
+    let (grants, waiting) = match plan.bench.door {
+        DoorState::Open => (plan.bench.command_grants_behind_door(plan.launch.command, private), Waiting::Paths),
+        DoorState::Unneeded | DoorState::Impossible => {
+            (plan.bench.command_grants(plan.launch.command, private), Waiting::Metadata)
         }
-    }
-    let (listener, supervised) = install_with_metadata().map_err(|e| {
+    };
+    let grants = grants.ok_or_else(|| failed("find it", Errno::EBADF))?;
+    // Paths are opened for it, so it comes before calls with paths wait for the keeper, who cannot look into us yet.
+    let shut = |why: &dyn std::fmt::Display| {
+        CallError::new(ErrorCode::Unavailable, &format!("its jail could not be shut: {why}"))
+    };
+    let domain = enter_command_domain(&grants).map_err(|e| shut(&e))?;
+    let (listener, supervised) = install_supervised(waiting).map_err(|e| {
         CallError::new(ErrorCode::Unavailable, &format!("a command's processes cannot be counted on this host: {e}"))
     })?;
     let sent = birth.send(&Birth::Listener, &[listener.as_fd()], true);
     sent.map_err(|e| failed("hand over its listener", e))?;
     drop(listener);
-    let jail = lock_down_command_supervised(&grants, supervised);
-    jail.map(drop).map_err(|e| CallError::new(ErrorCode::Unavailable, &format!("its jail could not be shut: {e}")))
+    lock_down_command_supervised(domain, supervised).map(drop).map_err(|e| shut(&e))
 }
 
 fn arguments(name: &str, launch: &Launch) -> Result<Vec<CString>, CallError> {

@@ -91,7 +91,7 @@ impl Gauge {
             private.map(|private| Ok::<_, std::io::Error>((private.directory.try_clone()?, private.path.clone())));
         Ok(Self {
             memory_bytes: bounds.memory_bytes,
-            private_max_bytes: bounds.file_bytes,
+            private_max_bytes: bounds.private_bytes,
             private: private.transpose()?,
             contents: Contents::default(),
             count: None,
@@ -111,8 +111,8 @@ impl Gauge {
         self.due.saturating_duration_since(Instant::now())
     }
 
-    /// Looks, if it is time. An error says which limit the tree is over.
-    pub fn look(&mut self) -> Result<(), CallError> {
+    /// Looks, if it is time. An error says which limit the tree is over. `ours` are children of the keeper's own.
+    pub fn look(&mut self, ours: &[Pid]) -> Result<(), CallError> {
         let began = Instant::now();
         if began < self.due {
             return Ok(());
@@ -120,9 +120,9 @@ impl Gauge {
         self.looks = self.looks.wrapping_add(1);
         // What is over is looked at again: a process that ends or executes between two reads of one look counts twice. Of
         // files that has been done.
-        let answer = self.measure().or_else(|over| match over.rule.as_str() {
+        let answer = self.measure(ours).or_else(|over| match over.rule.as_str() {
             FILES_RULE => Err(over),
-            _ => self.measure(),
+            _ => self.measure(ours),
         });
         // A count goes on at once, turn by turn, with a look at memory between.
         let goes_on = self.count.is_some() || self.suspect;
@@ -130,8 +130,8 @@ impl Gauge {
         answer
     }
 
-    fn measure(&mut self) -> Result<(), CallError> {
-        let mut processes = self.processes();
+    fn measure(&mut self, ours: &[Pid]) -> Result<(), CallError> {
+        let mut processes = self.processes(ours);
         check_threads(&processes)?;
         let mut held = Held::new(self.private.as_ref().map(|(_, path)| path.as_os_str()));
         processes.iter().for_each(|process| held.add(process));
@@ -218,11 +218,12 @@ impl Gauge {
     }
 
     /// The tree: exactly those in the keeper's signal scope, itself left out.
-    fn processes(&mut self) -> Vec<Process> {
+    fn processes(&mut self, ours: &[Pid]) -> Vec<Process> {
         let own = Pid::this();
         let numbers =
             self.proc.iter().flatten().filter_map(|entry| entry.file_name().to_str().ok()?.parse::<i32>().ok());
-        let tree = numbers.map(Pid::from_raw).filter(|pid| *pid != own && kill(*pid, None).is_ok());
+        let tree =
+            numbers.map(Pid::from_raw).filter(|pid| *pid != own && !ours.contains(pid) && kill(*pid, None).is_ok());
         tree.filter_map(Process::look).collect()
     }
 

@@ -1,24 +1,35 @@
-//! The life of a keeper: scope → proof → private directory → fork the command → watch → end the tree → clean up.
+//! The life of a keeper: private directory → domain and scope → proof → fork the command → watch → end the tree → clean up.
 
 use super::command;
+use super::door::{Door, Frame};
 use super::gauge::Gauge;
 use super::private::PrivateDirectory;
 use super::watch::{Over, Watch};
 use crate::lane::Lane;
-use crate::orders::{Launch, Report, failed};
+use crate::orders::{DoorState, Launch, Report, failed};
 use crate::runner::{Bench, end_everything, watch_children};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{AccessFlags, Pid, faccessat, getppid};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::exit;
+use warden_beneath::paths::OwnPaths;
+use warden_beneath::tree::Tree;
+use warden_beneath::world::World;
 use warden_jail::Role;
 use warden_jail::descriptors::sweep_descriptors;
 use warden_jail::fork::{Forked, fork_single_threaded};
-use warden_jail::landlock::{Domain, Refer};
+use warden_jail::landlock::Domain;
 use warden_jail::witness::ScopeWitness;
 use warden_proto::msg::error::{CallError, ErrorCode};
+use warden_proto::msg::proc::Toll;
+
+/// RLIMIT_NOFILE of a keeper: files that its command writes, and what it needs itself. Less where the host allows less.
+const OPEN_FILES: u64 = 4096;
 
 /// One command to start and to keep.
 #[derive(Debug)]
@@ -39,41 +50,58 @@ pub struct Assignment<'a> {
 pub fn live(assignment: Assignment<'_>) -> ! {
     let Assignment { bench, launch, stdio, control, runner } = assignment;
     let control = Lane::new(control);
-    if let Err(error) = settle(bench, &stdio, &control, runner) {
-        // Nothing has been forked; and the scope is not proved, so nothing may be ended.
-        report(&control, &Report::Failed { error });
-        exit(0)
-    }
-    let private = match PrivateDirectory::make(bench) {
+    let private = PrivateDirectory::make(bench).map_err(|errno| failed("make its private directory", errno));
+    let settled = private.and_then(|private| {
+        settle(bench, &launch, private.as_ref(), (&stdio, &control, runner))?;
+        Ok(private)
+    });
+    let private = match settled {
         Ok(private) => private,
-        Err(errno) => {
-            report(&control, &Report::Failed { error: failed("make its private directory", errno) });
+        Err(error) => {
+            // Nothing has been forked; and the scope is not proved, so nothing may be ended.
+            report(&control, &Report::Failed { error });
             exit(0)
         }
     };
-    let over = start(bench, &launch, stdio, private.as_ref())
-        .and_then(|mut watch| watch.until_over(&control, bench.alive.0.as_fd(), &writable(bench, private.as_ref())));
-    // T-07, T-12: whatever the command left behind, in whatever session, ends here, before its end is reported.
-    end_everything();
+    let begun = start(bench, &launch, stdio, private.as_ref());
+    let (over, toll) = match begun {
+        Ok(mut watch) => {
+            let over = watch.until_over(&control, bench.alive.0.as_fd());
+            // T-07, T-12: whatever the command left behind, in whatever session, ends here, before its end is reported.
+            end_everything();
+            (over, watch.toll())
+        }
+        Err(error) => {
+            end_everything();
+            (Err(error), Toll::default())
+        }
+    };
     let last = match over {
-        Ok(Over::Ended { code, signal }) => Some(Report::Ended { code, signal }),
+        Ok(Over::Ended { code, signal }) => Some(Report::Ended { code, signal, toll }),
         Ok(Over::Unwanted) => None,
         Err(error) => Some(Report::Failed { error }),
     };
     if let Some(last) = last {
         report(&control, &last);
     }
-    if let (Some(private), Some((scratch, _))) = (private, &bench.scratch) {
-        private.remove(scratch);
+    if let Some(private) = private {
+        private.empty();
     }
     exit(0)
 }
 
-/// Gives up what is the runner's, and enters a signal scope of its own, proved by what it forbids.
-fn settle(bench: &Bench, stdio: &[Option<OwnedFd>; 3], control: &Lane, runner: Pid) -> Result<(), CallError> {
+/// Gives up what is the runner's, and enters a domain of its own: a signal scope, proved by what it forbids, and no more files
+/// than this one command and its door may have (T-11).
+fn settle(
+    bench: &Bench,
+    launch: &Launch,
+    private: Option<&PrivateDirectory>,
+    (stdio, control, runner): (&[Option<OwnedFd>; 3], &Lane, Pid),
+) -> Result<(), CallError> {
     let (workspaces, programs) = (bench.workspaces.iter(), bench.programs.iter().map(|(program, _)| program));
     let scratch = bench.scratch.iter().map(|(directory, _)| directory);
     let rest = [&bench.null, &bench.alive.0];
+    let rest = rest.into_iter().chain(private.map(|private| &private.directory));
     let owned = workspaces.chain(programs).chain(scratch).chain(rest).chain(stdio.iter().flatten());
     let mut keep: Vec<i32> = owned.map(AsRawFd::as_raw_fd).collect();
     keep.extend([0, 1, 2, control.as_fd().as_raw_fd()]);
@@ -83,7 +111,9 @@ fn settle(bench: &Bench, stdio: &[Option<OwnedFd>; 3], control: &Lane, runner: P
     let Some(witness) = witness.filter(|_| getppid() == runner) else {
         return Err(failed("find its runner", Errno::ESRCH));
     };
-    let domain = Domain::scope_only(Role::CapProcRunner, Refer::Kept).and_then(Domain::enter);
+    let grants = bench.command_grants(launch.command, private.map(|private| private.directory.as_fd()));
+    let grants = grants.ok_or_else(|| failed("find it", Errno::EBADF))?;
+    let domain = Domain::build(Role::CapProcRunner, &grants).and_then(Domain::enter);
     let entered =
         domain.map_err(|e| CallError::new(ErrorCode::Unavailable, &format!("no command can be kept here: {e}")))?;
     if entered.abi < 6 || !witness.in_force() {
@@ -103,15 +133,35 @@ fn start(
     let signals = watch_children().map_err(|e| failed("watch its children", e))?;
     let (birth, theirs) = Lane::pair().map_err(|e| failed("make a socket", e))?;
     let keeper = Pid::this();
-    let gauge = Gauge::new(&bench.setup.bounds, private, unreadable(bench, launch));
+    let unreadable = unreadable(bench, launch);
+    if unreadable && bench.door == DoorState::Open {
+        let message = "the command's program may be executed but not read, so the kernel hides its process from the supervisor \
+                       that would have to open files for it; make the program readable";
+        return Err(CallError::new(ErrorCode::Unavailable, message));
+    }
+    let gauge = Gauge::new(&bench.setup.bounds, private, unreadable);
     let gauge = gauge.map_err(|e| failed("prepare to count its memory", e))?;
+    let door = door(bench, launch, private)?;
     match fork_single_threaded().map_err(|e| failed("fork", e))? {
-        Forked::Parent { child } => Watch::new(child, signals, Lane::new(birth), launch.processes_max, gauge),
+        Forked::Parent { child } => {
+            // The door makes files with modes of its own reckoning, and keeps those that are being written. It asks for leases
+            // on them, and a broken one is told by SIGIO, which would end it.
+            umask(Mode::empty());
+            mask_lease_signal().map_err(|e| failed("mask a signal", e))?;
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES);
+            Watch::new(child, signals, Lane::new(birth), launch.processes_max, (gauge, door))
+        }
         Forked::Child => {
             let plan = command::Plan { bench, launch, stdio: &stdio, private, keeper };
             command::become_program(&plan, Lane::new(theirs))
         }
     }
+}
+
+fn mask_lease_signal() -> nix::Result<()> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGIO);
+    set.thread_block()
 }
 
 /// Whether the command's program may be executed but not read: the kernel then hides its process from everybody.
@@ -123,11 +173,19 @@ fn unreadable(bench: &Bench, launch: &Launch) -> bool {
     })
 }
 
-/// Where the command may change modes and times.
-fn writable<'a>(bench: &'a Bench, private: Option<&'a PrivateDirectory>) -> Vec<BorrowedFd<'a>> {
-    let pairs = bench.workspaces.iter().zip(bench.setup.workspaces.iter());
-    let workspaces = pairs.filter(|(_, writable)| **writable).map(|(directory, _)| directory.as_fd());
-    workspaces.chain(private.map(|private| private.directory.as_fd())).collect()
+/// The rules and the directories that its path calls, and its changes of mode and times, are judged by.
+fn door(bench: &Bench, launch: &Launch, private: Option<&PrivateDirectory>) -> Result<Door, CallError> {
+    let broken = |why: &dyn std::fmt::Display| failed("prepare to judge its paths", why);
+    let copy = |fd: &OwnedFd| fd.try_clone().map_err(|e| broken(&e));
+    let mut trees = Vec::new();
+    for (directory, setup) in bench.workspaces.iter().zip(bench.setup.workspaces.iter()) {
+        trees.push(Tree::new(setup.clone(), copy(directory)?).map_err(|e| broken(&e))?);
+    }
+    let own = OwnPaths::open().map_err(|e| broken(&e))?;
+    let world = World { trees, own, growth_rule: bench.setup.growth_rule.to_string() };
+    let private = private.map(|private| copy(&private.directory)).transpose()?;
+    let file_bytes = bench.setup.bounds.file_bytes;
+    Door::new(Frame { world, private, growth_max: launch.growth_max, file_bytes }).map_err(|e| broken(&e))
 }
 
 /// A front that is gone hears nothing, and nothing follows from that.

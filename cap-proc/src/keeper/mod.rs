@@ -1,5 +1,5 @@
 //! A keeper: one per command, forked by the runner; ends the command's whole tree, counts its processes and their memory,
-//! performs its changes of mode and times.
+//! performs for it what it does by path (the door) and its changes of mode and times.
 //!
 //! It reads one-word orders of the front and the notices of the kernel. It trusts both, and nothing of the command: a
 //! notice's path is read once and judged by what it opens (`warden_jail::metadata`). It ends, tree first, when the
@@ -7,6 +7,7 @@
 
 mod command;
 mod contents;
+mod door;
 mod footprint;
 mod gauge;
 mod held;
@@ -15,5 +16,6 @@ mod places;
 mod private;
 mod watch;
 
+pub use door::is_possible as door_is_possible;
 pub use life::{Assignment, live};
 pub use private::{PrivateDirectory, remove_left};

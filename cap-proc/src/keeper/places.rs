@@ -69,12 +69,13 @@ impl Places {
         (!self.waiting.is_empty()).then_some(COUNT_STEP)
     }
 
-    /// Lets go on whom there is a place for, in the order in which they came; refuses who has waited too long.
-    pub fn answer(&mut self, listener: &Listener) {
+    /// Lets go on whom there is a place for, in the order in which they came; refuses who has waited too long. `ours` are
+    /// children of the keeper's own, which take no place.
+    pub fn answer(&mut self, listener: &Listener, ours: &[Pid]) {
         while let Some((notice, deadline)) = self.waiting.front().copied() {
             let now = Instant::now();
             if self.bound >= self.max && now.saturating_duration_since(self.counted) >= COUNT_STEP {
-                self.count();
+                self.count(ours);
             }
             // An answer that finds nobody is an answer to a process that was killed meanwhile.
             if self.bound < self.max {
@@ -92,7 +93,7 @@ impl Places {
     }
 
     /// Counts anew. Which grants are settled is decided before the count: what they made is then there to be seen.
-    fn count(&mut self) {
+    fn count(&mut self, ours: &[Pid]) {
         let settled = self.ticks_settled;
         self.grants.retain_mut(|grant| match Sight::of(grant.thread) {
             Sight::ComeBack => false,
@@ -105,7 +106,8 @@ impl Places {
         let own = Pid::this();
         let numbers =
             self.proc.iter().flatten().filter_map(|entry| entry.file_name().to_str().ok()?.parse::<i32>().ok());
-        let seen = numbers.map(Pid::from_raw).filter(|pid| *pid != own && kill(*pid, None).is_ok()).count();
+        let seen = numbers.map(Pid::from_raw).filter(|pid| *pid != own && !ours.contains(pid));
+        let seen = seen.filter(|pid| kill(*pid, None).is_ok()).count();
         self.bound = seen.saturating_add(self.grants.len());
         self.counted = Instant::now();
     }

@@ -8,7 +8,7 @@ use crate::runner::Bench;
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, mkdirat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, mkdirat};
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,7 +24,6 @@ pub struct PrivateDirectory {
     pub directory: OwnedFd,
     /// By what path the command names it.
     pub path: OsString,
-    name: CString,
 }
 
 impl PrivateDirectory {
@@ -38,13 +37,15 @@ impl PrivateDirectory {
         let mut path = scratch_path.clone();
         path.push(b'/');
         path.extend_from_slice(name.as_bytes());
-        Ok(Some(Self { directory, path: OsString::from_vec(path), name }))
+        Ok(Some(Self { directory, path: OsString::from_vec(path) }))
     }
 
-    /// Removes it and all that is in it. The tree has ended, so nothing changes meanwhile. Where the keeper is ended before
-    /// it is done, the runner goes on.
-    pub fn remove(self, scratch: &OwnedFd) {
-        let _ = remove_left(scratch, &self.name);
+    /// Removes all that is in it. The tree has ended, so nothing changes meanwhile. It itself is the runner's to remove, and
+    /// what is left where the keeper is ended before it is done.
+    pub fn empty(self) {
+        let _ = fchmod(&self.directory, Mode::S_IRWXU);
+        let mut moved = 0_u64;
+        while let Ok(true) = flatten(self.directory.as_fd(), &mut moved) {}
     }
 
     /// What a keeper calls its command's directory.
@@ -138,7 +139,10 @@ mod tests {
             at = openat(&at, "d", OPEN_DIRECTORY, Mode::empty()).unwrap();
         }
         nix::sys::stat::fchmod(&at, Mode::empty()).unwrap();
-        PrivateDirectory { directory, path: OsString::new(), name }.remove(&scratch_fd);
+        PrivateDirectory { directory, path: OsString::new() }.empty();
+        let emptied = std::fs::read_dir(scratch.path().join("command-1")).unwrap().count();
+        assert_eq!(emptied, 0);
+        remove_left(&scratch_fd, &name).unwrap();
         let left: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().flatten().map(|e| e.file_name()).collect();
         assert_eq!(left, ["victim"]);
     }

@@ -1,5 +1,6 @@
 //! What a keeper waits for while its command runs.
 
+use super::door::Door;
 use super::gauge::Gauge;
 use super::places::Places;
 use crate::lane::{Lane, LaneError};
@@ -12,11 +13,10 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::Pid;
 use std::os::fd::{AsFd, BorrowedFd};
 use warden_jail::fork::{hasten, reap};
-use warden_jail::metadata;
 use warden_jail::notify::Listener;
 use warden_jail::restart;
 use warden_proto::msg::error::CallError;
-use warden_proto::msg::proc::ProcessSignal;
+use warden_proto::msg::proc::{ProcessSignal, Toll};
 
 /// Notices taken before orders and ends have their turn, so that a storm of forks cannot keep a kill waiting (T-06).
 const NOTICES_PER_TURN: usize = 16;
@@ -47,6 +47,7 @@ pub struct Watch {
     born: bool,
     places: Places,
     gauge: Gauge,
+    door: Door,
 }
 
 /// What was ready, in the order in which it is dealt with.
@@ -66,23 +67,18 @@ impl Watch {
         signals: SignalFd,
         birth: Lane,
         processes_max: u32,
-        gauge: Gauge,
+        (gauge, door): (Gauge, Door),
     ) -> Result<Self, CallError> {
         let places = Places::new(processes_max).map_err(|e| failed("open /proc to count its processes", e))?;
-        Ok(Self { child, signals, birth: Some(birth), listener: None, born: false, places, gauge })
+        Ok(Self { child, signals, birth: Some(birth), listener: None, born: false, places, gauge, door })
     }
 
     /// Serves the command until it is over.
-    pub fn until_over(
-        &mut self,
-        control: &Lane,
-        alive: BorrowedFd<'_>,
-        writable: &[BorrowedFd<'_>],
-    ) -> Result<Over, CallError> {
+    pub fn until_over(&mut self, control: &Lane, alive: BorrowedFd<'_>) -> Result<Over, CallError> {
         loop {
             let ready = self.wait(control, alive).map_err(|e| failed("wait", e))?;
             // First of all: a fork that has not been taken yet can still be interrupted.
-            self.serve_notices(&ready, writable);
+            self.serve_notices(&ready);
             if ready.runner_gone {
                 return Ok(Over::Unwanted);
             }
@@ -107,7 +103,8 @@ impl Watch {
                 return Ok(over);
             }
             if self.runs() {
-                self.gauge.look()?;
+                self.gauge.look(&self.door.own_processes())?;
+                self.door.look(self.listener.as_ref())?;
             }
         }
     }
@@ -132,7 +129,8 @@ impl Watch {
             fds.len().saturating_sub(1)
         });
         let look = self.runs().then(|| self.gauge.next_look());
-        let timeout = self.places.next_look().into_iter().chain(look).min();
+        let door = self.door.next_look();
+        let timeout = self.places.next_look().into_iter().chain(look).chain(door).min();
         match ppoll(&mut fds, timeout.map(TimeSpec::from_duration), None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(other) => return Err(other),
@@ -191,11 +189,17 @@ impl Watch {
             if ended.child == self.child {
                 return Some(Over::Ended { code: ended.code, signal: ended.signal });
             }
+            self.door.reaped(ended.child);
         }
         None
     }
 
-    fn serve_notices(&mut self, ready: &Ready, writable: &[BorrowedFd<'_>]) {
+    /// What the command cost, once nothing of it is left.
+    pub fn toll(&mut self) -> Toll {
+        self.door.toll()
+    }
+
+    fn serve_notices(&mut self, ready: &Ready) {
         if ready.listener_over {
             self.listener = None;
         }
@@ -211,13 +215,13 @@ impl Watch {
                         let _ = restart::perform(listener, &notice);
                     }
                     Ok(Some(notice)) => {
-                        let _ = metadata::perform(listener, &notice, writable);
+                        let _ = self.door.serve(listener, &notice);
                     }
                     _ => break,
                 }
             }
         }
-        self.places.answer(listener);
+        self.places.answer(listener, &self.door.own_processes());
     }
 }
 

@@ -24,6 +24,7 @@ use warden_jail::fork::Forked;
 use warden_jail::namespaces::{self, NamespaceError, OwnIds};
 use warden_jail::root::{self, RootError, Shown, View};
 use warden_jail::{GrantKind, Grants, Role, life, process};
+use warden_proto::msg::fs::WorkspaceSetup;
 use warden_proto::msg::proc::Wish;
 
 /// The runner's first words from inside, before any text.
@@ -140,7 +141,7 @@ fn settle(bench: &mut Bench, ids: OwnIds) -> Result<(), EntryError> {
 
 /// Everything with a name, in the order in which [`settle`] takes it back.
 fn shown(bench: &Bench) -> Result<Vec<Shown<'_>>, RootError> {
-    let view = |writable: &bool| if *writable { View::ReadWrite } else { View::ReadOnly };
+    let view = |setup: &WorkspaceSetup| if setup.writable { View::ReadWrite } else { View::ReadOnly };
     let workspaces = bench.workspaces.iter().zip(bench.setup.workspaces.iter().map(view));
     let programs = bench.programs.iter().map(|(program, _)| (program, View::Program));
     let scratch = bench.scratch.iter().map(|(directory, _)| (directory, View::ReadWrite));

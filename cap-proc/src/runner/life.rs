@@ -5,8 +5,9 @@
 
 use super::enclosure::{self, Enclosure};
 use super::serve;
+use crate::keeper::door_is_possible;
 use crate::lane::{Lane, LaneError};
-use crate::orders::{Jail, Ready};
+use crate::orders::{DoorState, Jail, Ready};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, readlink};
 use nix::sys::prctl;
@@ -15,7 +16,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, getppid, pipe2};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use warden_jail::{GrantKind, Grants, Isolation, Life, LifeError, Privileges, Role};
 use warden_proto::codec::{self, CodecError};
@@ -77,6 +78,8 @@ pub struct Bench {
     pub enclosure: Enclosure,
     /// What the spawner knows the runner by.
     pub number: Pid,
+    /// Whether commands go through the door.
+    pub door: DoorState,
 }
 
 /// The whole life.
@@ -101,7 +104,7 @@ pub fn live() -> Result<(), RunnerError> {
     }
     let degraded = List::first(degraded.iter().map(|text| Text::cut(text)));
     let held = List::first(bench.enclosure.held().iter().map(|text| Text::cut(text)));
-    let jail = Jail { landlock_abi: isolation.landlock_abi, degraded, held };
+    let jail = Jail { landlock_abi: isolation.landlock_abi, degraded, held, door: bench.door };
     front.send(&Ready { build_id: build_id(), jail: Ok(jail) }, &[], true)?;
     serve::serve(front, bench)
 }
@@ -126,7 +129,12 @@ fn shut(front: &Lane) -> Result<(Isolation, Bench), RunnerError> {
     // T-12: what a dead keeper leaves behind comes here, not to init.
     prctl::set_child_subreaper(true).map_err(|e| RunnerError::System("adopt orphans", e))?;
     let isolation = life.isolation().clone();
-    Ok(life.serve(|(), bench| (isolation, bench)))
+    let mut bench = life.serve(|(), bench| bench);
+    // Tried in the jail that keepers will try it in.
+    if bench.setup.needs_door() {
+        bench.door = if door_is_possible() { DoorState::Open } else { DoorState::Impossible };
+    }
+    Ok((isolation, bench))
 }
 
 /// T-07: before anything is ended by `kill(-1)`, that must be proved to reach nobody else. Outside, by a parent who can be
@@ -170,7 +178,18 @@ fn prepare() -> Result<Bench, RunnerError> {
     // A `/proc` that is mounted for a pid namespace of ours hides nothing of it.
     let proc_hides = !std::path::Path::new(&format!("/proc/{}", getppid())).exists();
     let (enclosure, number) = (Enclosure::default(), Pid::this());
-    Ok(Bench { setup, workspaces, programs, scratch, null, alive, proc_hides, enclosure, number })
+    Ok(Bench {
+        setup,
+        workspaces,
+        programs,
+        scratch,
+        null,
+        alive,
+        proc_hides,
+        enclosure,
+        number,
+        door: DoorState::Unneeded,
+    })
 }
 
 impl Bench {
@@ -204,17 +223,52 @@ impl Bench {
         grants
     }
 
+    /// What one command may have, and therefore its keeper: the system, its program, its private directory, the workspaces.
+    pub fn command_grants<'b>(&'b self, command: u16, private: Option<BorrowedFd<'b>>) -> Option<Grants<'b>> {
+        let (program, _) = self.programs.get(usize::from(command))?;
+        let exec = self.setup.commands.get(usize::from(command))?.exec_workspace;
+        Some(with_own(self.workspace_grants(exec), program, private, exec))
+    }
+
+    /// The same for the command's own domain where it goes through the door: no workspace. Where programs of workspaces may
+    /// run, the kernel reads them itself; every open of the command's own waits at the door, so nothing else is read by that.
+    pub fn command_grants_behind_door<'b>(
+        &'b self,
+        command: u16,
+        private: Option<BorrowedFd<'b>>,
+    ) -> Option<Grants<'b>> {
+        let (program, _) = self.programs.get(usize::from(command))?;
+        let exec = self.setup.commands.get(usize::from(command))?.exec_workspace;
+        let mut grants = with_own(Grants::none(), program, private, exec);
+        if exec {
+            let directories = self.workspaces.iter().map(AsFd::as_fd);
+            grants = directories.fold(grants, |grants, fd| grants.with(GrantKind::WorkspaceRun, fd));
+        }
+        Some(grants)
+    }
+
     /// The workspaces with their modes, and with execution in them or not.
     pub fn workspace_grants(&self, exec: bool) -> Grants<'_> {
         let mut grants = Grants::none();
-        for (directory, writable) in self.workspaces.iter().zip(self.setup.workspaces.iter()) {
-            let kind = if *writable { GrantKind::WorkspaceReadWrite } else { GrantKind::WorkspaceReadOnly };
+        for (directory, workspace) in self.workspaces.iter().zip(self.setup.workspaces.iter()) {
+            let kind = if workspace.writable { GrantKind::WorkspaceReadWrite } else { GrantKind::WorkspaceReadOnly };
             grants = grants.with(kind, directory.as_fd());
             if exec {
                 grants = grants.with(GrantKind::WorkspaceExecute, directory.as_fd());
             }
         }
         grants
+    }
+}
+
+fn with_own<'b>(grants: Grants<'b>, program: &'b OwnedFd, private: Option<BorrowedFd<'b>>, exec: bool) -> Grants<'b> {
+    let grants = grants.with(GrantKind::Program, program.as_fd());
+    match private {
+        None => grants,
+        Some(private) if exec => {
+            grants.with(GrantKind::PrivateDirectory, private).with(GrantKind::PrivateExecute, private)
+        }
+        Some(private) => grants.with(GrantKind::PrivateDirectory, private),
     }
 }
 

@@ -7,7 +7,7 @@
 use super::life::{Bench, RunnerError};
 use crate::keeper::{self, Assignment, PrivateDirectory, remove_left};
 use crate::lane::{Lane, LaneError};
-use crate::orders::{Launch, Launched, NO_WORKSPACE, failed};
+use crate::orders::{DoorState, Launch, Launched, NO_WORKSPACE, failed};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -32,7 +32,7 @@ pub fn serve(front: Lane, bench: Bench) -> Result<(), RunnerError> {
     let result = wait_and_launch(&front, &bench, &signals, &mut keepers);
     // Keepers see the end of the front by themselves and clean up; what is slow is ended here.
     let grace = Instant::now() + if result.is_ok() { KEEPER_GRACE } else { Duration::ZERO };
-    while reap(&mut keepers).is_ok() && !keepers.is_empty() {
+    while reap(&mut keepers, &bench).is_ok() && !keepers.is_empty() {
         let left = grace.saturating_duration_since(Instant::now());
         if left.is_zero() || !child_ended(&signals, left) {
             break;
@@ -76,7 +76,7 @@ fn wait_and_launch(
             return Err(RunnerError::GuardGone);
         }
         while let Ok(Some(_)) = signals.read_signal() {}
-        reap(keepers)?;
+        reap(keepers, bench)?;
         match front.try_receive::<Launch>() {
             Ok(None) => {}
             Ok(Some((launch, descriptors))) => {
@@ -113,10 +113,14 @@ pub fn watch_children() -> nix::Result<SignalFd> {
 }
 
 /// Reaps keepers, and orphans of keepers that are gone.
-fn reap(keepers: &mut BTreeSet<Pid>) -> Result<(), RunnerError> {
+fn reap(keepers: &mut BTreeSet<Pid>, bench: &Bench) -> Result<(), RunnerError> {
     while let Ok(Some(ended)) = reap_child() {
         if ended.code == Some(0) {
             keepers.remove(&ended.child);
+            // Emptied by the keeper, whose own domain ends at the directory.
+            if let (Some((scratch, _)), Ok(name)) = (&bench.scratch, PrivateDirectory::name_of(bench, ended.child)) {
+                let _ = remove_left(scratch, &name);
+            }
         } else if keepers.contains(&ended.child) {
             // It stays in the set: its command's files are still there.
             return Err(RunnerError::KeeperLost(ended.child.as_raw()));
@@ -149,6 +153,11 @@ fn start(
     let known = bench.programs.get(index).is_some() && bench.setup.commands.get(index).is_some();
     let place = launch.workspace == NO_WORKSPACE || bench.workspaces.get(usize::from(launch.workspace)).is_some();
     let pipes = launch.piped.iter().filter(|piped| **piped).count();
+    let unchecked = bench.setup.commands.get(index).is_some_and(|command| command.unchecked);
+    if bench.door == DoorState::Impossible && !unchecked {
+        // The front has said so before, in more words.
+        return Err(CallError::new(ErrorCode::Unavailable, "this host allows no door, which the command needs"));
+    }
     if !known || !place || pipes != descriptors.len() || launch.processes_max == 0 {
         return Err(CallError::new(ErrorCode::Internal, "the front asked for something the runner was not set up for"));
     }

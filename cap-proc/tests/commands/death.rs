@@ -81,9 +81,9 @@ fn goodbye_ends_everything_in_peace() {
 fn a_closed_handle_ends_its_tree_before_it_is_answered() {
     let (mut helper, mark, _) = with_tree();
     let wait = helper.send(&ProcCall::Wait { process: 1, timeout_ms: None });
-    assert_eq!(helper.call(&ProcCall::Close { process: 1 }), Ok(ProcReply::Done));
+    assert_eq!(helper.call(&ProcCall::Close { process: 1 }), Ok(ProcReply::Closed { toll: Toll::default() }));
     assert_eq!(marked(&mark), Vec::<i32>::new());
-    assert!(matches!(helper.answer(wait), Ok(ProcReply::Exited { exit: Exit { signal: Some(9), .. } })));
+    assert!(matches!(helper.answer(wait), Ok(ProcReply::Exited { exit: Exit { signal: Some(9), .. }, .. })));
     assert!(helper.run(command(ECHO, &["still here"])).is_ok());
 }
 
@@ -150,6 +150,7 @@ fn a_program_that_cannot_run_is_an_answer() {
     let setup = RunnerSetup {
         build_id: build_id(),
         workspaces: List::default(),
+        growth_rule: warden_proto::Text::default(),
         commands: List::default(),
         bounds: Options::default().bounds,
         scratch: false,

@@ -205,7 +205,12 @@ fn a_tree_has_so_many_threads_and_no_more() {
 
 #[test]
 fn memory_and_files_have_bounds() {
-    let bounds = ProcBounds { memory_bytes: 128 << 20, file_bytes: 1 << 20, ..Options::default().bounds };
+    let bounds = ProcBounds {
+        memory_bytes: 128 << 20,
+        file_bytes: 1 << 20,
+        private_bytes: 1 << 20,
+        ..Options::default().bounds
+    };
     let mut helper = Helper::with(Options { bounds, ..Options::default() });
     let eats =
         |mib: u32| format!("try:\n  b = bytearray({mib} << 20); print('ok')\nexcept MemoryError: print('refused')");

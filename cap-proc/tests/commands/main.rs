@@ -4,6 +4,7 @@
 #![allow(clippy::duplicate_mod, reason = "the same tests hold with namespaces and without")]
 
 mod death;
+mod door;
 mod jail;
 mod limits;
 mod memory;

@@ -10,7 +10,12 @@ use warden_proto::msg::proc::*;
 const LIMIT_MIB: u64 = 128;
 
 fn helper(more: Vec<(CommandSetup, PathBuf)>) -> Helper {
-    let bounds = ProcBounds { memory_bytes: LIMIT_MIB << 20, file_bytes: 1 << 30, ..Options::default().bounds };
+    let bounds = ProcBounds {
+        memory_bytes: LIMIT_MIB << 20,
+        file_bytes: 1 << 30,
+        private_bytes: 1 << 30,
+        ..Options::default().bounds
+    };
     let mut options = Options { bounds, ..Options::default() };
     options.commands.extend(more);
     Helper::with(options)
@@ -122,7 +127,7 @@ fn who_hides_what_it_holds_is_ended() {
 
 /// A policy may name a program that cannot be read; the kernel hides its process, and that is not the command's doing.
 #[test]
-fn a_program_of_the_policy_that_cannot_be_read_runs() {
+fn a_program_of_the_policy_that_cannot_be_read_runs_where_no_door_is_needed() {
     let place = tempfile::Builder::new().prefix("programs").tempdir().unwrap();
     std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let program = place.path().join("sleep");
@@ -132,11 +137,17 @@ fn a_program_of_the_policy_that_cannot_be_read_runs() {
         crate::skip::skipped("only root can start a helper as somebody who may not read the program");
         return;
     }
-    let mut options = Options { as_nobody: true, ..Options::default() };
-    options.commands.push(any("sleep", &program.display().to_string()));
-    let mut helper = Helper::with(options);
-    let ran = helper.run(command(3, &["1"])).unwrap();
+    let run = |writable| {
+        let workspaces = vec![workspace(0, writable, &[])];
+        let mut options = Options { as_nobody: true, workspaces, ..Options::default() };
+        options.commands.push(any("sleep", &program.display().to_string()));
+        Helper::with(options).run(command(3, &["1"]))
+    };
+    let ran = run(false).unwrap();
     assert_eq!(ran.exit.code, Some(0), "{ran:?}");
+    // Who would have to open files for it cannot look into it, and says so before it starts.
+    let error = run(true).unwrap_err();
+    assert!(error.code == ErrorCode::Unavailable && error.message.contains("make the program readable"), "{error:?}");
 }
 
 /// The C compiler is there wherever Rust can link.

@@ -139,8 +139,11 @@ fn a_neighbour_of_the_same_user_reads_nothing_of_the_runner() {
 #[test]
 fn workspaces_in_each_other_and_of_two_modes_are_what_they_are_without() {
     for wish in [Wish::Require, Wish::Off] {
-        let mut helper =
-            Helper::with(Options { namespaces: wish, workspaces: vec![true, false], ..Options::default() });
+        let mut helper = Helper::with(Options {
+            namespaces: wish,
+            workspaces: vec![workspace(0, true, &[]), workspace(1, false, &[])],
+            ..Options::default()
+        });
         let code = format!(
             "import os\nprint(os.stat('.').st_uid == os.getuid(), os.path.realpath('/proc/self/cwd') == '{}')\n\
              try: open('{}/x', 'w')\nexcept OSError: print('refused')",

@@ -12,7 +12,12 @@ const LIMIT_MIB: u64 = 8;
 
 /// In memory, where thousands of files take no time.
 fn options() -> Options {
-    let bounds = ProcBounds { memory_bytes: 128 << 20, file_bytes: LIMIT_MIB << 20, ..Options::default().bounds };
+    let bounds = ProcBounds {
+        memory_bytes: 128 << 20,
+        file_bytes: LIMIT_MIB << 20,
+        private_bytes: LIMIT_MIB << 20,
+        ..Options::default().bounds
+    };
     Options { bounds, in_memory: true, ..Options::default() }
 }
 
@@ -96,7 +101,7 @@ fn a_private_directory_in_memory_counts_as_memory() {
         crate::skip::skipped("/dev/shm is no memory file system here");
         return;
     }
-    let bounds = ProcBounds { file_bytes: 512 << 20, ..options().bounds };
+    let bounds = ProcBounds { file_bytes: 512 << 20, private_bytes: 512 << 20, ..options().bounds };
     let files = |mib: u32| code(&format!("[write(str(n), 10).close() for n in range({mib} // 10)]\nrest()"));
     let mapped = code(
         "f = open('f', 'w+b'); f.truncate(70 * MIB); m = mmap.mmap(f.fileno(), 70 * MIB)\nfor at in range(0, 70 * MIB, 4096): m[at] = 1\nrest()",
@@ -124,7 +129,7 @@ fn children(pid: Pid) -> Vec<Pid> {
 
 #[test]
 fn twenty_thousand_files_are_removed_whoever_is_killed() {
-    let bounds = ProcBounds { file_bytes: 1 << 30, memory_bytes: 1 << 30, ..options().bounds };
+    let bounds = ProcBounds { file_bytes: 1 << 30, private_bytes: 1 << 30, memory_bytes: 1 << 30, ..options().bounds };
     // The command; its keeper; the front, as at the end of a task.
     for killed in ["command", "keeper", "front"] {
         let mut helper = Helper::with(Options { bounds: bounds.clone(), ..options() });

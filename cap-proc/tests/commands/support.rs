@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use warden_proto::blob::{self, Body, Inbox};
 use warden_proto::limits::OUTPUT_MAX_BYTES;
 use warden_proto::msg::error::CallError;
-use warden_proto::msg::fs::HelperTarget;
+use warden_proto::msg::fs::{HelperTarget, PathRuleSetup, RuleKind, WorkspaceSetup};
 use warden_proto::msg::life::{Hello, Locked, Role, Setup};
 use warden_proto::msg::proc::*;
 use warden_proto::{Bytes, Frame, FrameSocket, Kind, List, SocketError, Text, build_id, codec, socket};
@@ -24,17 +24,17 @@ use warden_proto::{Bytes, Frame, FrameSocket, Kind, List, SocketError, Text, bui
 const NOBODY: u32 = 65534;
 /// How long anything may take on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-pub const UNCHECKED: &str = "the command's paths are not checked against deny rules: unchecked";
 
 /// What a helper is set up with.
 pub struct Options {
     pub commands: Vec<(CommandSetup, PathBuf)>,
     pub bounds: ProcBounds,
-    /// Whether each workspace is writable.
-    pub workspaces: Vec<bool>,
+    pub workspaces: Vec<WorkspaceSetup>,
     pub scratch: bool,
     /// Workspaces and scratch lie in memory.
     pub in_memory: bool,
+    /// As on a host where nobody may look into another process: the call that does answers EPERM.
+    pub no_tracing: bool,
     /// As nobody, under a parent of the same uid, as an unprivileged broker would.
     pub as_nobody: bool,
     pub namespaces: Wish,
@@ -63,20 +63,45 @@ pub fn any(name: &str, program: &str) -> (CommandSetup, PathBuf) {
     (setup, PathBuf::from(program))
 }
 
+/// Workspace `wN`; its rules are `wN.0`, `wN.1` and so on.
+pub fn workspace(number: usize, writable: bool, rules: &[(&str, RuleKind)]) -> WorkspaceSetup {
+    let rules = rules.iter().enumerate().map(|(n, (glob, kind))| PathRuleSetup {
+        glob: Text::cut(glob),
+        kind: *kind,
+        rule: Text::cut(&format!("w{number}.{n}")),
+    });
+    WorkspaceSetup {
+        label: Text::cut(&format!("w{number}")),
+        writable,
+        symlinks: true,
+        max_file_bytes: 1 << 26,
+        max_file_rule: Text::cut(&format!("w{number}.max_file")),
+        rules: List::new(rules.collect()).unwrap(),
+        rule: Text::cut(&format!("w{number}")),
+    }
+}
+
 pub const PYTHON: u16 = 0;
 pub const SH: u16 = 1;
 pub const ECHO: u16 = 2;
 
 impl Default for Options {
     fn default() -> Self {
-        let bounds = ProcBounds { memory_bytes: 1 << 30, file_bytes: 1 << 26, processes: 64, output_bytes: 1 << 20 };
+        let bounds = ProcBounds {
+            memory_bytes: 1 << 30,
+            file_bytes: 1 << 26,
+            private_bytes: 1 << 26,
+            processes: 64,
+            output_bytes: 1 << 20,
+        };
         let commands = vec![any("python3", "/usr/bin/python3"), any("sh", "/bin/sh"), any("echo", "/bin/echo")];
         Self {
             commands,
             bounds,
-            workspaces: vec![true],
+            workspaces: vec![workspace(0, true, &[])],
             scratch: true,
             in_memory: false,
+            no_tracing: false,
             as_nobody: false,
             namespaces: wish(),
             hardened: false,
@@ -107,9 +132,23 @@ pub fn sealed(bytes: &[u8]) -> OwnedFd {
     file.into()
 }
 
+/// Python that answers process_vm_readv, number 310, with EPERM by a filter of its own and becomes what it is told to.
+const NO_TRACING: &str = "\
+import ctypes, os, struct, sys
+code = b\"\".join(struct.pack(\"HBBI\", *each) for each in [(32, 0, 0, 0), (21, 0, 1, 310), (6, 0, 0, 0x50001), (6, 0, 0, 0x7fff0000)])
+text = ctypes.create_string_buffer(code, len(code))
+filter = struct.pack(\"HxxxxxxQ\", 4, ctypes.addressof(text))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, filter, 0, 0) == 0
+for fd in range(3, 64):
+    try: os.set_inheritable(fd, True)
+    except OSError: pass
+os.execve(sys.argv[1], sys.argv[1:], {})";
+
 /// Starts cap-proc with sockets as its first descriptors and files after them; the shell only opens and moves them. The
 /// environment holds a secret that no command may see.
-fn start(role: &str, sockets: Vec<OwnedFd>, files: &[String], (as_nobody, hardened): (bool, bool)) -> Child {
+fn start(role: &str, sockets: Vec<OwnedFd>, files: &[String], how: (bool, bool, bool)) -> Child {
+    let (as_nobody, hardened, no_tracing) = how;
     let count = sockets.len();
     let mut moves: Vec<String> = (0..count).map(|n| format!("{}<&{n}", n + 3)).collect();
     moves.extend(files.iter().enumerate().map(|(n, path)| format!("{}<'{path}'", n + 3 + count)));
@@ -123,6 +162,8 @@ fn start(role: &str, sockets: Vec<OwnedFd>, files: &[String], (as_nobody, harden
         // The setting is each user namespace's own: nobody else's changes.
         let close = "echo 0 > /proc/sys/user/max_user_namespaces";
         format!("exec /usr/bin/unshare --map-root-user /bin/sh -c '{close}; exec \"{program}\" {role}' {moves}")
+    } else if no_tracing {
+        format!("exec /usr/bin/python3 -c '{NO_TRACING}' '{program}' {role} {moves}")
     } else {
         format!("exec '{program}' {role} {moves}")
     };
@@ -184,10 +225,12 @@ impl Helper {
             name: setup.name.clone(),
             env: setup.env.clone(),
             exec_workspace: setup.exec_workspace,
+            unchecked: setup.unchecked,
         });
         let runner_setup = RunnerSetup {
             build_id: build_id(),
             workspaces: List::new(options.workspaces.clone()).unwrap(),
+            growth_rule: Text::cut("limits.fs_written"),
             commands: List::new(commands.collect()).unwrap(),
             bounds: options.bounds.clone(),
             scratch: options.scratch,
@@ -196,15 +239,16 @@ impl Helper {
         let document = sealed(&codec::encode(&runner_setup).unwrap());
         files.insert(0, format!("/proc/{}/fd/{}", std::process::id(), document.as_raw_fd()));
         let (to_runner, at_runner) = socket::pair().unwrap();
-        let runner = start("--runner", vec![at_runner], &files, (options.as_nobody, options.hardened));
+        let how = (options.as_nobody, options.hardened, options.no_tracing);
+        let runner = start("--runner", vec![at_runner], &files, how);
         let (link, at_front) = socket::pair().unwrap();
-        let front = start("--front", vec![at_front, to_runner], &[], (options.as_nobody, false));
+        let front = start("--front", vec![at_front, to_runner], &[], (options.as_nobody, false, false));
         let mut link = FrameSocket::new(link);
         let setup = ProcSetup {
             task: [3; 16],
             commands: List::new(options.commands.iter().map(|(setup, _)| setup.clone()).collect()).unwrap(),
             bounds: options.bounds,
-            workspaces: List::new(options.workspaces).unwrap(),
+            workspaces: u16::try_from(options.workspaces.len()).unwrap(),
         };
         let bytes = codec::encode(&setup).unwrap();
         let frame = Setup { build_id: build_id(), document_len: u32::try_from(bytes.len()).unwrap(), descriptors: 0 };
@@ -276,7 +320,8 @@ impl Helper {
 
     pub fn ran(&mut self, request: u32) -> Result<Ran, CallError> {
         match self.answer(request)? {
-            ProcReply::Ran { exit, stdout, stderr, truncated, degraded } => Ok(Ran {
+            ProcReply::Ran { exit, stdout, stderr, truncated, degraded, toll } => Ok(Ran {
+                toll,
                 exit,
                 stdout: self.text(stdout),
                 stderr: self.text(stderr),
@@ -314,7 +359,7 @@ impl Helper {
 
     pub fn wait(&mut self, process: u32) -> Exit {
         match self.call(&ProcCall::Wait { process, timeout_ms: None }) {
-            Ok(ProcReply::Exited { exit }) => exit,
+            Ok(ProcReply::Exited { exit, .. }) => exit,
             other => panic!("{other:?}"),
         }
     }
@@ -374,6 +419,7 @@ pub struct Ran {
     pub stderr: String,
     pub truncated: bool,
     pub degraded: Vec<String>,
+    pub toll: Toll,
 }
 
 /// A command in the first workspace with room for everything.
@@ -385,6 +431,7 @@ pub fn command(index: u16, args: &[&str]) -> HelperCommand {
         env: List::default(),
         timeout_ms: 60_000,
         processes_max: 64,
+        growth_max: 1 << 30,
     }
 }
 

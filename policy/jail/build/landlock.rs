@@ -73,6 +73,7 @@ const KINDS: &[(&str, &str)] = &[
     ("workspace-execute", "WorkspaceExecute"),
     ("private-directory", "PrivateDirectory"),
     ("private-execute", "PrivateExecute"),
+    ("workspace-run", "WorkspaceRun"),
     ("program", "Program"),
     ("policy", "Policy"),
     ("cache", "Cache"),

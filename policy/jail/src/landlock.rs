@@ -24,6 +24,9 @@ pub enum GrantKind {
     WorkspaceReadWrite,
     /// Execution inside a workspace; given beside one of the two above.
     WorkspaceExecute,
+    /// Execution inside a workspace that grants nothing else, to a command whose every open is its keeper's: the kernel reads
+    /// a program as who runs it.
+    WorkspaceRun,
     /// A command's own `/tmp` or `/dev/shm`.
     PrivateDirectory,
     /// Execution inside it; given beside the one above, and only where a workspace's programs may run.

@@ -19,6 +19,7 @@ mod bpf;
 pub mod descriptors;
 pub mod fork;
 pub mod landlock;
+pub mod lease;
 pub mod life;
 pub mod limits;
 pub mod metadata;

@@ -30,7 +30,7 @@
 use crate::descriptors::{self, DescriptorError};
 use crate::landlock::{Domain, Entered, Grants, LandlockError, Refer};
 use crate::limits::{self, LimitError, Limits};
-use crate::notify::MetadataSupervised;
+use crate::notify::Supervised;
 use crate::process::{self, ProcessError};
 use crate::role::Role;
 use crate::seccomp::{self, SeccompError};
@@ -207,15 +207,20 @@ pub fn lock_down_command(grants: &Grants<'_>) -> Result<Isolation, LifeError> {
     filter(Role::CapProcCommand, entered, 2)
 }
 
-/// The same for a command whose keeper performs changes of mode and times by [`crate::metadata::perform`]. The mark that
-/// [`crate::notify::install_with_metadata`] returned beside the listener proves that those calls wait for it.
-pub fn lock_down_command_supervised(
-    grants: &Grants<'_>,
-    _supervised: MetadataSupervised,
-) -> Result<Isolation, LifeError> {
-    let role = Role::CapProcCommandSupervised;
-    let entered = Domain::build(role, grants)?.enter()?;
-    filter(role, entered, 3)
+/// The domain of a command whose keeper performs calls for it, entered.
+#[derive(Debug)]
+pub struct CommandDomain(Entered);
+
+/// The first half of the same for a command whose keeper performs calls for it: its domain, for which paths are opened, and
+/// so before any call that opens one waits for the keeper.
+pub fn enter_command_domain(grants: &Grants<'_>) -> Result<CommandDomain, LifeError> {
+    Ok(CommandDomain(Domain::build(Role::CapProcCommandSupervised, grants)?.enter()?))
+}
+
+/// The second half: the filter. The mark that [`crate::notify::install_supervised`] returned beside the listener proves that
+/// the calls which this filter lets pass wait for the keeper.
+pub fn lock_down_command_supervised(domain: CommandDomain, _supervised: Supervised) -> Result<Isolation, LifeError> {
+    filter(Role::CapProcCommandSupervised, domain.0, 3)
 }
 
 fn filter(role: Role, entered: Entered, seccomp_filters: u8) -> Result<Isolation, LifeError> {

@@ -1,4 +1,4 @@
-//! Performs a command's changes of mode and times, in its keeper, inside its workspaces.
+//! Performs a command's changes of mode and times, in its keeper, where the keeper's judgement allows them.
 //!
 //! Landlock does not govern chmod and utimensat, so a command may not make them itself: they would reach every
 //! file of the uid. Its calls wait at the listener; this reads the path once into memory of the keeper, opens what
@@ -10,14 +10,13 @@
 //! with no jail around it (T-07, T-13).
 
 use crate::notify::{Listener, Notice, NotifyError, SYS_FCHMODAT2};
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlink};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const PATH_MAX_BYTES: usize = 4096;
 const PAGE_BYTES: u64 = 4096;
@@ -35,23 +34,39 @@ struct Request {
 #[derive(Clone, Copy)]
 enum Change {
     Mode(u32),
-    /// Where two `timespec` lie in the command's memory; 0 for now.
-    Times(u64),
+    /// Where the times lie in the command's memory, and how they are written; 0 for now.
+    Times(u64, Clock),
     /// Never done. `cp -p` and `sed -i` ask for the user and group that a file has, and are told that it has them.
     Owner(u32, u32),
 }
 
-/// Does what the waiting call asks for, if what it names lies beneath one of `writable`, and answers it; else answers
-/// EPERM, or the errno of the step that failed. `false` where nobody waits any more. Not for notices of new processes,
+/// How two times are written: `utimensat`'s nanoseconds, `utimes`'s microseconds, `utime`'s whole seconds.
+#[derive(Clone, Copy)]
+enum Clock {
+    Nanoseconds,
+    Microseconds,
+    Seconds,
+}
+
+/// Does what the waiting call asks for, if `judge` says so of what it names, and answers it; else answers
+/// what `judge` says, or the errno of the step that failed. What `judge` is given may be of any kind, and lie anywhere. `false` where nobody waits any more. Not for notices of new processes,
 /// which it refuses.
-pub fn perform(listener: &Listener, notice: &Notice, writable: &[BorrowedFd<'_>]) -> Result<bool, NotifyError> {
-    match attempt(listener, notice, writable) {
+pub fn perform(
+    listener: &Listener,
+    notice: &Notice,
+    judge: &mut dyn FnMut(BorrowedFd<'_>) -> nix::Result<()>,
+) -> Result<bool, NotifyError> {
+    match attempt(listener, notice, judge) {
         Ok(()) => listener.done(notice),
         Err(errno) => listener.refuse(notice, errno as i32),
     }
 }
 
-fn attempt(listener: &Listener, notice: &Notice, writable: &[BorrowedFd<'_>]) -> nix::Result<()> {
+fn attempt(
+    listener: &Listener,
+    notice: &Notice,
+    judge: &mut dyn FnMut(BorrowedFd<'_>) -> nix::Result<()>,
+) -> nix::Result<()> {
     let mut request = request(notice)?;
     let memory = File::open(format!("/proc/{}/mem", notice.pid)).map_err(errno)?;
     let mut path = request.path.map_or_else(|| Ok(CString::default()), |at| read_path(&memory, at))?;
@@ -59,8 +74,8 @@ fn attempt(listener: &Listener, notice: &Notice, writable: &[BorrowedFd<'_>]) ->
         (request.directory, request.empty_path, path) = (number, true, CString::default());
     }
     let times = match request.change {
-        Change::Times(0) => Some([Timestamp::NOW; 2]),
-        Change::Times(at) => Some(read_times(&memory, at)?),
+        Change::Times(0, _) => Some([Timestamp::NOW; 2]),
+        Change::Times(at, clock) => Some(read_times(&memory, at, clock)?),
         Change::Mode(_) | Change::Owner(..) => None,
     };
     let base = base(notice.pid, &request, &path)?;
@@ -69,14 +84,12 @@ fn attempt(listener: &Listener, notice: &Notice, writable: &[BorrowedFd<'_>]) ->
         return Err(nix::Error::ESRCH);
     }
     let target = open(&request, base, &path)?;
-    if !lies_beneath(&target, writable)? {
-        return Err(nix::Error::EPERM);
-    }
+    judge(target.as_fd())?;
     match (request.change, times) {
         (Change::Mode(mode), _) => set_mode(&target, mode),
         (Change::Owner(user, group), _) => has_owner(&target, user, group),
-        (Change::Times(_), Some(times)) => set_times(&target, &times),
-        (Change::Times(_), None) => Err(nix::Error::EINVAL),
+        (Change::Times(..), Some(times)) => set_times(&target, &times),
+        (Change::Times(..), None) => Err(nix::Error::EINVAL),
     }
 }
 
@@ -101,7 +114,8 @@ fn mode(argument: u64) -> nix::Result<Change> {
 }
 
 fn request(notice: &Notice) -> nix::Result<Request> {
-    let [first, second, third, fourth, ..] = notice.args;
+    let [first, second, third, fourth, fifth, _] = notice.args;
+    let times = |at| Change::Times(at, Clock::Nanoseconds);
     let (directory, path, change, flags) = match i64::from(notice.number) {
         libc::SYS_chmod => (libc::AT_FDCWD, Some(first), mode(second)?, 0),
         libc::SYS_fchmodat => (int(first), Some(second), mode(third)?, 0),
@@ -111,8 +125,16 @@ fn request(notice: &Notice) -> nix::Result<Request> {
         // With a null path it means the descriptor, which must then be one, and takes no flag.
         libc::SYS_utimensat if second == 0 && int(first) == libc::AT_FDCWD => return Err(nix::Error::EFAULT),
         libc::SYS_utimensat if second == 0 && int(fourth) != 0 => return Err(nix::Error::EINVAL),
-        libc::SYS_utimensat if second == 0 => (descriptor(first)?, None, Change::Times(third), 0),
-        libc::SYS_utimensat => (int(first), Some(second), Change::Times(third), int(fourth)),
+        libc::SYS_utimensat if second == 0 => (descriptor(first)?, None, times(third), 0),
+        libc::SYS_utimensat => (int(first), Some(second), times(third), int(fourth)),
+        libc::SYS_utime => (libc::AT_FDCWD, Some(first), Change::Times(second, Clock::Seconds), 0),
+        libc::SYS_utimes => (libc::AT_FDCWD, Some(first), Change::Times(second, Clock::Microseconds), 0),
+        libc::SYS_futimesat => (int(first), Some(second), Change::Times(third, Clock::Microseconds), 0),
+        libc::SYS_chown => (libc::AT_FDCWD, Some(first), Change::Owner(low(second), low(third)), 0),
+        libc::SYS_lchown => {
+            (libc::AT_FDCWD, Some(first), Change::Owner(low(second), low(third)), libc::AT_SYMLINK_NOFOLLOW)
+        }
+        libc::SYS_fchownat => (int(first), Some(second), Change::Owner(low(third), low(fourth)), int(fifth)),
         _ => return Err(nix::Error::EPERM),
     };
     if flags & !(libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH) != 0 {
@@ -170,17 +192,25 @@ impl Timestamp {
     const NOW: Timestamp = Timestamp { seconds: 0, nanoseconds: libc::UTIME_NOW };
 }
 
-fn read_times(memory: &File, at: u64) -> nix::Result<[Timestamp; 2]> {
+fn read_times(memory: &File, at: u64, clock: Clock) -> nix::Result<[Timestamp; 2]> {
     let mut bytes = [0u8; 32];
-    memory.read_exact_at(&mut bytes, at).map_err(|_| nix::Error::EFAULT)?;
+    let length = if matches!(clock, Clock::Seconds) { 16 } else { 32 };
+    let read = bytes.get_mut(..length).ok_or(nix::Error::EFAULT)?;
+    memory.read_exact_at(read, at).map_err(|_| nix::Error::EFAULT)?;
     let word = |from: usize| {
         let eight = bytes.get(from..from + 8).and_then(|eight| eight.try_into().ok());
         eight.map(i64::from_le_bytes).ok_or(nix::Error::EFAULT)
     };
-    Ok([
-        Timestamp { seconds: word(0)?, nanoseconds: word(8)? },
-        Timestamp { seconds: word(16)?, nanoseconds: word(24)? },
-    ])
+    let time = |at: usize| match clock {
+        Clock::Nanoseconds => Ok(Timestamp { seconds: word(at)?, nanoseconds: word(at + 8)? }),
+        // As the kernel: a part that is no part of a second is no time.
+        Clock::Microseconds => match word(at + 8)? {
+            part @ 0..1_000_000 => Ok(Timestamp { seconds: word(at)?, nanoseconds: part * 1000 }),
+            _ => Err(nix::Error::EINVAL),
+        },
+        Clock::Seconds => Ok(Timestamp { seconds: word(at / 2)?, nanoseconds: 0 }),
+    };
+    Ok([time(0)?, time(16)?])
 }
 
 /// N of `/proc/self/fd/N`: how the C library changes the mode of a descriptor it opened as a path. It means the
@@ -231,23 +261,6 @@ fn open(request: &Request, base: Option<OwnedFd>, path: &CStr) -> nix::Result<Ow
 
 fn own_path(descriptor: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
-}
-
-/// Whether the opened thing lies beneath a writable workspace, by the kernel's own word for where both are now.
-fn lies_beneath(target: &OwnedFd, writable: &[BorrowedFd<'_>]) -> nix::Result<bool> {
-    let target = readlink(&own_path(target.as_fd()))?;
-    for workspace in writable {
-        let workspace = readlink(&own_path(*workspace))?;
-        if beneath(&target, &workspace) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn beneath(target: &OsStr, workspace: &OsStr) -> bool {
-    // The kernel's words are absolute and hold no `..`; what is not on a file system (pipes) is not absolute.
-    target.as_bytes().first() == Some(&b'/') && Path::new(target).starts_with(workspace)
 }
 
 fn set_mode(target: &OwnedFd, mode: u32) -> nix::Result<()> {
@@ -303,15 +316,5 @@ mod tests {
         for (asked, set) in [(0o755, 0o755), (0o1777, 0o1777), (0o10_0644, 0o644)] {
             assert!(matches!(mode(asked), Ok(Change::Mode(found)) if found == set), "{asked:o}");
         }
-    }
-
-    #[test]
-    fn beneath_compares_whole_components() {
-        let yes = |target: &str, workspace: &str| beneath(OsStr::new(target), OsStr::new(workspace));
-        assert!(yes("/srv/repo/a", "/srv/repo"));
-        assert!(yes("/srv/repo", "/srv/repo"));
-        assert!(!yes("/srv/repository", "/srv/repo"));
-        assert!(!yes("/srv", "/srv/repo"));
-        assert!(!yes("pipe:[7]", ""));
     }
 }

@@ -4,10 +4,10 @@
 //! keeper over a descriptor lane, and the keeper answers each fork: go on, or an errno. RLIMIT_NPROC
 //! counts the whole uid and nothing for uid 0, so this is what bounds a command's processes (T-06).
 //! The flags of `clone` are in registers, so letting the call continue after a look is not a race.
-//! A process can have one listener, so the same one carries, where asked for, the changes of mode and times:
-//! Landlock does not govern them, git and linkers need them, and [`crate::metadata`] performs them inside the
-//! workspaces (T-01, T-07). Those are never let go on: their path lies in memory that can change, and what their
-//! descriptor means can too.
+//! A process can have one listener, so the same one carries what else its keeper performs: always the changes of mode and
+//! times, which Landlock does not govern and git and linkers need ([`crate::metadata`]); and every call that opens, makes,
+//! moves or removes by a path, where a workspace has rules that Landlock cannot say (the door). Those are never let go on:
+//! their path lies in memory that can change, and what their descriptor means can too (T-01, T-02, T-07).
 
 use crate::bpf::{self, Action, Condition, Op, Rule};
 use seccompiler::sock_filter;
@@ -43,9 +43,14 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// A new process, in contrast to a change of mode or times.
+    /// A new process, in contrast to everything else that waits.
     pub fn is_process(&self) -> bool {
         [libc::SYS_clone, libc::SYS_fork, libc::SYS_vfork].contains(&i64::from(self.number))
+    }
+
+    /// A change of mode, times or owner, to be answered by [`crate::metadata::perform`].
+    pub fn is_metadata(&self) -> bool {
+        METADATA.contains(&i64::from(self.number))
     }
 
     /// A handler for ended children, to be answered by [`crate::restart::perform`].
@@ -56,7 +61,16 @@ impl Notice {
 
 /// Says that changes of mode and times wait for a listener in this process.
 #[derive(Debug)]
-pub struct MetadataSupervised(());
+pub struct Supervised(());
+
+/// Which calls wait besides new processes and handlers of ended children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Changes of mode, times and owner.
+    Metadata,
+    /// Those, and every call that opens, makes, moves or removes by a path.
+    Paths,
+}
 
 const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
 const NEW_LISTENER: libc::c_ulong = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
@@ -65,7 +79,18 @@ const NEW_LISTENER: libc::c_ulong = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
 const NOTIF_RECV: libc::c_ulong = 0xc050_2100;
 const NOTIF_SEND: libc::c_ulong = 0xc018_2101;
 const NOTIF_ID_VALID: libc::c_ulong = 0x4008_2102;
+const NOTIF_ADDFD: libc::c_ulong = 0x4018_2103;
 const FLAG_CONTINUE: u32 = 1;
+
+/// `struct seccomp_notif_addfd`, which libc does not have.
+#[repr(C)]
+struct AddDescriptor {
+    id: u64,
+    flags: u32,
+    source: u32,
+    number: u32,
+    number_flags: u32,
+}
 
 /// Puts the calling, single-threaded process under the filter and returns the listener. Needs no_new_privs. The
 /// call after this that forks waits until somebody answers, so hand the listener on and do not fork here.
@@ -75,25 +100,71 @@ pub fn install() -> Result<Listener, NotifyError> {
     listen(&processes())
 }
 
-/// The same, for handlers of ended children and for changes of mode and times besides, by path and by descriptor: the
-/// keeper must answer them by [`crate::restart::perform`] and [`crate::metadata::perform`].
-pub fn install_with_metadata() -> Result<(Listener, MetadataSupervised), NotifyError> {
+/// The same, for handlers of ended children and what `waiting` says besides: the keeper must answer them by
+/// [`crate::restart::perform`], [`crate::metadata::perform`] and its door.
+pub fn install_supervised(waiting: Waiting) -> Result<(Listener, Supervised), NotifyError> {
     let mut rules = processes();
     let of_children = Condition { index: 0, qword: false, op: Op::Eq, value: libc::SIGCHLD as u64, mask: 0 };
     // With a null pointer the call only asks which handler there is.
     let sets = Condition { index: 1, qword: true, op: Op::Ne, value: 0, mask: 0 };
-    rules.extend([
-        waits(libc::SYS_chmod, vec![]),
-        waits(libc::SYS_fchmodat, vec![]),
-        waits(SYS_FCHMODAT2, vec![]),
-        waits(libc::SYS_utimensat, vec![]),
-        // A descriptor opened to read is enough for these two, in a read-only workspace too.
-        waits(libc::SYS_fchmod, vec![]),
-        waits(libc::SYS_fchown, vec![]),
-        waits(libc::SYS_rt_sigaction, vec![of_children, sets]),
-    ]);
-    Ok((listen(&rules)?, MetadataSupervised(())))
+    rules.push(waits(libc::SYS_rt_sigaction, vec![of_children, sets]));
+    rules.extend(METADATA.map(|number| waits(number, vec![])));
+    match waiting {
+        Waiting::Paths => {
+            rules.extend(PATHS.map(|number| waits(number, vec![])));
+            rules.extend(
+                [(libc::SYS_open, 1), (libc::SYS_openat, 2)].map(|(number, index)| waits(number, vec![reads(index)])),
+            );
+        }
+        // The mode of what it makes lies in memory, where a filter cannot read set-id bits; programs fall back on openat.
+        Waiting::Metadata => rules.push(Rule {
+            number: libc::SYS_openat2 as u32,
+            conditions: vec![],
+            action: Action::Errno(libc::ENOSYS as u16),
+        }),
+    }
+    Ok((listen(&rules)?, Supervised(())))
 }
+
+/// What [`crate::metadata`] performs. A descriptor opened to read is enough for fchmod and fchown, in a read-only workspace
+/// too.
+const METADATA: [libc::c_long; 12] = [
+    libc::SYS_chmod,
+    libc::SYS_fchmodat,
+    SYS_FCHMODAT2,
+    libc::SYS_fchmod,
+    libc::SYS_utimensat,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+    libc::SYS_fchown,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_fchownat,
+];
+
+/// What the door performs: every call that takes a path and opens, makes, moves, cuts or removes. One that is missing here
+/// would be Landlock's alone to judge, which knows no deny rule. Besides these open and openat, but for descriptors that are
+/// paths only: they open nothing, Landlock does not govern them, and a supervisor cannot hand one over.
+const PATHS: [libc::c_long; 17] = [
+    libc::SYS_openat2,
+    libc::SYS_creat,
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_rmdir,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_link,
+    libc::SYS_linkat,
+    libc::SYS_symlink,
+    libc::SYS_symlinkat,
+    libc::SYS_mkdir,
+    libc::SYS_mkdirat,
+    libc::SYS_mknod,
+    libc::SYS_mknodat,
+    libc::SYS_truncate,
+];
 
 /// The number of `fchmodat2`, younger than libc's list.
 pub(crate) const SYS_FCHMODAT2: libc::c_long = 452;
@@ -107,6 +178,11 @@ fn listen(rules: &[Rule]) -> Result<Listener, NotifyError> {
     }
     .map(Listener)
     .map_err(NotifyError::Install)
+}
+
+/// An open whose flags, in argument `index`, do not say O_PATH.
+fn reads(index: u8) -> Condition {
+    Condition { index, qword: false, op: Op::MaskedEq, value: 0, mask: libc::O_PATH as u64 }
 }
 
 fn waits(number: libc::c_long, conditions: Vec<Condition>) -> Rule {
@@ -183,6 +259,11 @@ impl Listener {
         self.answer(notice.id, -errno.abs(), 0)
     }
 
+    /// The same, by name.
+    pub fn refuse_with(&self, notice: &Notice, errno: nix::Error) -> Result<bool, NotifyError> {
+        self.refuse(notice, errno as i32)
+    }
+
     /// Lets a change of a signal's handler go on: it reaches nothing but the process that makes it.
     pub(crate) fn proceed_with_handler(&self, notice: &Notice) -> Result<bool, NotifyError> {
         if !notice.is_child_handler() {
@@ -191,13 +272,37 @@ impl Listener {
         self.answer(notice.id, 0, FLAG_CONTINUE)
     }
 
+    /// Gives the caller a descriptor, which is the call's answer: the lowest free number, as open promises. `false` where
+    /// nobody waits any more; an error is the caller's table being full.
+    ///
+    /// The supervisor's own copy is closed before the caller goes on: an open file is shared by its copies, so a program that
+    /// closes it and then executes it, or gives a lock back by that, would find it still open (ETXTBSY, EWOULDBLOCK).
+    pub fn inject(&self, notice: &Notice, opened: OwnedFd, close_on_exec: bool) -> Result<bool, nix::Error> {
+        let source = u32::try_from(opened.as_raw_fd()).map_err(|_| nix::Error::EBADF)?;
+        let number_flags = if close_on_exec { libc::O_CLOEXEC.unsigned_abs() } else { 0 };
+        let add = AddDescriptor { id: notice.id, flags: 0, source, number: 0, number_flags };
+        // SAFETY: the kernel reads one seccomp_notif_addfd, whose size is part of the request number.
+        let number = unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIF_ADDFD, &raw const add) };
+        let number = match nix::Error::result(number) {
+            Ok(number) => number,
+            Err(nix::Error::ENOENT) => return Ok(false),
+            Err(other) => return Err(other),
+        };
+        drop(opened);
+        self.reply(notice.id, i64::from(number), 0, 0).map_err(|_| nix::Error::EIO)
+    }
+
     /// Answers that the call was done, by the supervisor.
-    pub(crate) fn done(&self, notice: &Notice) -> Result<bool, NotifyError> {
+    pub fn done(&self, notice: &Notice) -> Result<bool, NotifyError> {
         self.answer(notice.id, 0, 0)
     }
 
     fn answer(&self, id: u64, error: i32, flags: u32) -> Result<bool, NotifyError> {
-        let answer = libc::seccomp_notif_resp { id, val: 0, error, flags };
+        self.reply(id, 0, error, flags)
+    }
+
+    fn reply(&self, id: u64, val: i64, error: i32, flags: u32) -> Result<bool, NotifyError> {
+        let answer = libc::seccomp_notif_resp { id, val, error, flags };
         // SAFETY: the kernel reads one seccomp_notif_resp, whose size is part of the request number.
         let sent = unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIF_SEND, &raw const answer) };
         if sent == 0 {

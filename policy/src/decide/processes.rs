@@ -40,7 +40,6 @@ impl Effective {
         if let Some((workspace, path)) = &cwd {
             layers.extend(self.judge_path(*workspace, path, Intent::READ).into_iter().filter(|each| !each.allowed));
         }
-        let degraded = self.judge_door(index, command, &mut layers);
         let scope = GrantScope::Proc(ProcGrant {
             command: index,
             cwd,
@@ -48,7 +47,6 @@ impl Effective {
             timeout: timeout.map_or(command.timeout, |asked| asked.min(command.timeout)),
             exec_workspace: command.exec_workspace,
             network: command.network.clone(),
-            degraded,
         });
         Ok(Judgement { target, second: None, layers, scope: Some(scope) })
     }
@@ -115,27 +113,6 @@ impl Effective {
             (Some(fixed), Some(actual)) => actual.starts_with(&fixed.path),
             _ => false,
         }
-    }
-
-    /// Without the door a command would reach its workspaces with no rule on them: refused, unless the policy wants it unchecked.
-    fn judge_door(&self, index: usize, command: &EffectiveCommand, layers: &mut Vec<LayerVerdict>) -> Vec<String> {
-        let reasons = if self.door { Vec::new() } else { self.door_needed(index).unwrap_or_default() };
-        if command.unchecked {
-            return reasons
-                .into_iter()
-                .map(|each| format!("{} is not enforced on commands: {}", each.rule, each.reason))
-                .collect();
-        }
-        if let Some(first) = reasons.into_iter().next() {
-            let reason = format!(
-                "{}, which cannot be enforced on commands here; `unchecked = true` at `{}`{} would run it without",
-                first.reason,
-                command.rule,
-                if command.rule.starts_with("task:") { " (--unchecked on the command line)" } else { "" }
-            );
-            layers.push(LayerVerdict { layer: None, allowed: false, rule: first.rule, reason });
-        }
-        Vec::new()
     }
 
     pub(super) fn judge_process(&self, capability: &str, command: &str) -> Judgement {

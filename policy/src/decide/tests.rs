@@ -52,7 +52,7 @@ fn fs_call(call: Call<'_>) -> Result<FsGrant, Denial> {
 fn spawn(command: &str, args: &[&str], cwd: Option<&str>, env_names: &[&str]) -> Result<ProcGrant, Denial> {
     let cwd = cwd.map(PathArg::Text);
     let call = Call::Spawn { kind: SpawnKind::Spawn, command, args, cwd, env_names, timeout: None };
-    match effective().with_door(true).decide(&call).unwrap() {
+    match effective().decide(&call).unwrap() {
         Verdict::Allow(Grant { scope: GrantScope::Proc(grant), .. }) => Ok(grant),
         Verdict::Allow(other) => panic!("{other:?}"),
         Verdict::Deny(denial) => Err(denial),

@@ -75,7 +75,7 @@ impl proc::HostProcess for Guest {
     fn wait(&mut self, process: ProcessResource, timeout_ms: Option<u64>) -> Result<ExitStatus, Fault> {
         let process = self.process(&process)?;
         match self.commands(ProcCall::Wait { process, timeout_ms })? {
-            ProcReply::Exited { exit } => Ok(exit_status(exit)),
+            ProcReply::Exited { exit, .. } => Ok(exit_status(exit)),
             _ => Err(wrong_reply()),
         }
     }

@@ -324,7 +324,7 @@ fn a_run_has_the_commands_of_its_policy_and_no_other() {
 fn a_run_under_a_policy_whose_program_others_can_change_is_refused() {
     let place = Place::new();
     let program = place.write("program", "#!/bin/sh\n");
-    place.work_policy("[[proc.command]]\nname = \"p\"\npath = \"program\"\nunchecked = true\n");
+    place.work_policy("[[proc.command]]\nname = \"p\"\npath = \"program\"\n");
     let mode = |mode: u32| {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
         std::fs::set_permissions(&program, mode).unwrap();

@@ -42,7 +42,7 @@ fn files_that_decide_may_not_lie_in_a_writable_workspace() {
     refused("recording", goal.run(&place));
     // The program of a command.
     fs::copy("/usr/bin/true", place.path("work/true")).unwrap();
-    place.work_policy("[[proc.command]]\nname = \"true\"\npath = \"work/true\"\nunchecked = true\n");
+    place.work_policy("[[proc.command]]\nname = \"true\"\npath = \"work/true\"\n");
     refused("program", listing().run(&place));
     // The audit folder.
     place.folder_of_task("work/audit", 0o700);

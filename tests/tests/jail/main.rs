@@ -18,18 +18,15 @@ path = "/bin/sh"
 args = [["-c", "**"]]
 cwd = "work"
 env = { FIXED = "of the policy" }
-unchecked = true
 [[proc.command]]
 name = "cat"
 path = "/usr/bin/cat"
 args = [["**"]]
 cwd = "work"
-unchecked = true
 [[proc.command]]
 name = "fixed"
 path = "/usr/bin/echo"
 args = [["one"], ["two", "*"]]
-unchecked = true
 timeout = "2s"
 "#;
 

@@ -39,7 +39,7 @@ fn time_that_is_up_is_124_and_nothing_goes_on() {
     assert!(ran.status == 124 && ran.err.contains("--timeout") && ran.took < Duration::from_secs(15), "{ran:?}");
     assert_eq!(warden_tests::processes::marked(&mark), [], "T-12");
     // The command's own time, from the policy.
-    place.work_policy("[[proc.command]]\nname = \"sh\"\npath = \"/bin/sh\"\nargs = [[\"**\"]]\ntimeout = \"500ms\"\nunchecked = true\n");
+    place.work_policy("[[proc.command]]\nname = \"sh\"\npath = \"/bin/sh\"\nargs = [[\"**\"]]\ntimeout = \"500ms\"\n");
     let ran = end(sh(&place, "exec sleep 50"));
     assert!(ran.status == 124 && ran.err.contains("timeout") && ran.took < Duration::from_secs(15), "{ran:?}");
     assert_eq!(end(sh(&place, "exit 3")).status, 3);

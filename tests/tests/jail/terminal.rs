@@ -57,9 +57,7 @@ fn nothing_can_be_typed_into_the_terminal_and_its_size_is_not_told() {
         return skipped("python3 is not installed");
     }
     let place = Place::new();
-    place.work_policy(
-        "[[proc.command]]\nname = \"python3\"\npath = \"/usr/bin/python3\"\nargs = [[\"**\"]]\nunchecked = true\n",
-    );
+    place.work_policy("[[proc.command]]\nname = \"python3\"\npath = \"/usr/bin/python3\"\nargs = [[\"**\"]]\n");
     let script = "import fcntl,os\n\
 def tried(name,act):\n  try: act(); print(name,'worked')\n  except OSError as e: print(name,e.errno)\n\
 for fd in (0,1,2):\n  tried('type',lambda: fcntl.ioctl(fd,0x5412,b'x'))\n  tried('size',lambda: fcntl.ioctl(fd,0x5413,bytes(8)))\n\

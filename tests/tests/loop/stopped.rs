@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use warden_tests::{Place, Ran, Running, Task, log, processes};
 
-const SHELL: &str =
-    "[[proc.command]]\nname = \"sh\"\npath = \"/bin/sh\"\nargs = [[\"-c\", \"*\"]]\ncwd = \"work\"\nunchecked = true\n";
+const SHELL: &str = "[[proc.command]]\nname = \"sh\"\npath = \"/bin/sh\"\nargs = [[\"-c\", \"*\"]]\ncwd = \"work\"\n";
 
 fn shell(script: &str) -> Value {
     json!({"command": "sh", "args": ["-c", script]})

@@ -21,18 +21,15 @@ cwd = "work"
 env = { FIXED = "of the policy" }
 env_from_guest = ["GIVEN"]
 timeout = "20s"
-unchecked = true
 [[proc.command]]
 name = "cat"
 path = "/usr/bin/cat"
 cwd = "work"
-unchecked = true
 [[proc.command]]
 name = "fixed"
 path = "/usr/bin/echo"
 args = [["one"], ["two", "*"]]
 cwd = "work"
-unchecked = true
 "#;
 
 fn place(rest: &str) -> Place {

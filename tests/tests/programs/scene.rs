@@ -13,7 +13,7 @@ use warden_tests::manifest::succeeded;
 use warden_tests::{NOBODY, Place, Task, is_root, skipped};
 
 /// What a policy says of a command that is to run in a workspace with rules of files.
-const RULED: &str = "unchecked = true\n";
+const RULED: &str = "";
 /// Where both runs look for programs.
 pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 

@@ -24,7 +24,7 @@ fn clients_of_the_bus_an_agent_and_a_daemon_reach_nobody_and_outside_they_do() {
         }
         let place = Place::new();
         place.work_policy(
-            "[[proc.command]]\nname = \"sh\"\npath = \"/bin/sh\"\nargs = [[\"-c\", \"*\"]]\ncwd = \"work\"\nunchecked = true\n",
+            "[[proc.command]]\nname = \"sh\"\npath = \"/bin/sh\"\nargs = [[\"-c\", \"*\"]]\ncwd = \"work\"\n",
         );
         let servers = Servers::bind(&place);
         let line = format!("export AT={}; {line}", servers.in_workspace());

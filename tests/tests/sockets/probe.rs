@@ -46,7 +46,7 @@ impl Probe {
     pub fn new() -> Probe {
         let place = Place::new();
         place.work_policy(&format!(
-            "[[proc.command]]\nname = \"python3\"\npath = \"{PYTHON}\"\nargs = [[\"-c\", \"*\"]]\ncwd = \"work\"\nunchecked = true\n"
+            "[[proc.command]]\nname = \"python3\"\npath = \"{PYTHON}\"\nargs = [[\"-c\", \"*\"]]\ncwd = \"work\"\n"
         ));
         Probe { place }
     }

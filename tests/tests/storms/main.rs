@@ -25,14 +25,12 @@ path = "/bin/sh"
 args = [["-c", "*"]]
 cwd = "work"
 timeout = "15s"
-unchecked = true
 [[proc.command]]
 name = "python3"
 path = "/usr/bin/python3"
 args = [["-c", "**"]]
 cwd = "work"
 timeout = "15s"
-unchecked = true
 "#;
 
 fn place() -> Place {

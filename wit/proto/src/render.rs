@@ -7,7 +7,7 @@ use crate::msg::error::CallError;
 use crate::msg::fs::{EntryKind, FsReply};
 use crate::msg::llm::LlmReply;
 use crate::msg::policy::{BudgetSnapshot, PolicyReply};
-use crate::msg::proc::{Exit, ProcReply};
+use crate::msg::proc::{DoorDenial, Exit, ProcReply, Toll};
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
@@ -120,6 +120,15 @@ fn exit(object: &mut Map<String, Value>, exit: &Exit) {
     object.insert("timed_out".into(), json!(exit.timed_out));
 }
 
+/// What the rules of a workspace refused a command: a model that hears the rule plans around it.
+fn denied(object: &mut Map<String, Value>, toll: &Toll) {
+    if toll.denials > 0 {
+        let one = |denial: &DoorDenial| json!({"target": denial.target.as_str(), "rule": denial.rule.as_str()});
+        object.insert("denied".into(), json!(toll.denied.iter().map(one).collect::<Vec<_>>()));
+        object.insert("denials".into(), json!(toll.denials));
+    }
+}
+
 /// Output of a `proc.*` action.
 pub fn proc(subject: &Subject<'_>, reply: &ProcReply) -> Value {
     let mut object = Map::new();
@@ -133,11 +142,13 @@ pub fn proc(subject: &Subject<'_>, reply: &ProcReply) -> Value {
     }
     match reply {
         ProcReply::Done => {}
+        ProcReply::Closed { toll } => denied(&mut object, toll),
         ProcReply::Started { degraded, .. } => {
             object.insert("degraded".into(), json!(degraded.iter().map(|d| d.as_str()).collect::<Vec<_>>()));
         }
-        ProcReply::Ran { exit: how, truncated, degraded, .. } => {
+        ProcReply::Ran { exit: how, truncated, degraded, toll, .. } => {
             exit(&mut object, how);
+            denied(&mut object, toll);
             // Output of a command is text for the model: what is not UTF-8 in it is replaced.
             object.insert("stdout".into(), json!(String::from_utf8_lossy(subject.content[0])));
             object.insert("stderr".into(), json!(String::from_utf8_lossy(subject.content[1])));
@@ -153,7 +164,10 @@ pub fn proc(subject: &Subject<'_>, reply: &ProcReply) -> Value {
             object.insert("data".into(), json!(contents));
             object.insert("eof".into(), json!(eof));
         }
-        ProcReply::Exited { exit: how } => exit(&mut object, how),
+        ProcReply::Exited { exit: how, toll } => {
+            exit(&mut object, how);
+            denied(&mut object, toll);
+        }
     }
     Value::Object(object)
 }

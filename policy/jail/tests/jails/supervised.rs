@@ -7,7 +7,7 @@ use nix::sys::socket::{
 };
 use std::ffi::CString;
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use warden_jail::notify::{self, Listener};
@@ -80,8 +80,9 @@ pub fn start_in(workspace: &Path, act: impl FnOnce() -> i32) -> (i32, Listener, 
     };
     let (pid, listener) = launch_in(&grants(), act, || {
         std::env::set_current_dir(workspace).ok()?;
-        let (listener, supervised) = notify::install_with_metadata().ok()?;
-        let lock = move || reported(life::lock_down_command_supervised(&grants(), supervised));
+        let domain = life::enter_command_domain(&grants()).ok()?;
+        let (listener, supervised) = notify::install_supervised(notify::Waiting::Metadata).ok()?;
+        let lock = move || reported(life::lock_down_command_supervised(domain, supervised));
         Some((listener, Box::new(lock)))
     });
     (pid, listener, opened)
@@ -105,7 +106,13 @@ fn keep(pid: i32, listener: &Listener, writable: &OwnedFd) -> Ended {
         } else if notice.is_child_handler() {
             restart::perform(listener, &notice).expect("answers");
         } else {
-            metadata::perform(listener, &notice, &[writable.as_fd()]).expect("answers");
+            let place =
+                |fd: BorrowedFd<'_>| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).expect("a place");
+            let mut judge = |target: BorrowedFd<'_>| {
+                let beneath = place(target).starts_with(place(writable.as_fd()));
+                if beneath { Ok(()) } else { Err(nix::Error::EPERM) }
+            };
+            metadata::perform(listener, &notice, &mut judge).expect("answers");
         }
     }
 }

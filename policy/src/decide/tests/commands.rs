@@ -50,7 +50,7 @@ fn flags_alone_let_a_guest_set_no_variable_and_a_policy_above_them_says_which() 
         flags
     };
     let decide = |above: Option<Policy>, flags: Policy, name: &str| {
-        let effective = Effective::combine(None, above, Some(flags)).unwrap().with_door(true);
+        let effective = Effective::combine(None, above, Some(flags)).unwrap();
         let call = Call::Spawn {
             kind: SpawnKind::Spawn,
             command: "cargo",
@@ -111,22 +111,6 @@ fn a_shorter_timeout_is_kept_a_longer_is_not() {
         };
         assert_eq!(grant.timeout, Duration::from_secs(given));
     }
-}
-
-#[test]
-fn without_the_door_a_command_is_refused_or_said_to_be_degraded() {
-    let decide = |command, args| {
-        let call = Call::Spawn { kind: SpawnKind::Spawn, command, args, cwd: None, env_names: &[], timeout: None };
-        effective().decide(&call).unwrap()
-    };
-    let Verdict::Deny(denial) = decide("true", &[]) else { panic!("allowed") };
-    assert_eq!(denial.rule, "user:fs.workspace.repo.deny[0]");
-    assert!(denial.reason.contains("unchecked = true"), "{}", denial.reason);
-    let Verdict::Allow(Grant { scope: GrantScope::Proc(grant), .. }) = decide("cargo", &["test"]) else {
-        panic!("denied")
-    };
-    assert!(grant.degraded.iter().any(|each| each.contains("deny[0]")), "{:?}", grant.degraded);
-    assert!(spawn("cargo", &["test"], None, &[]).unwrap().degraded.is_empty());
 }
 
 #[test]

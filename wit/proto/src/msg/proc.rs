@@ -1,7 +1,7 @@
 //! Calls on commands: worker to broker, and, with the command's index and the environment decided, broker to cap-proc's
 //! front. `T` is how the speaker names the working directory.
 
-use super::fs::{GuestTarget, HelperTarget};
+use super::fs::{GuestTarget, HelperTarget, RuleKind, WorkspaceSetup};
 use crate::blob::Body;
 use crate::bounded::{Bytes, List, Text};
 use crate::limits::{ARGS_MAX, COMMANDS_MAX, INLINE_MAX_BYTES, WORKSPACES_MAX};
@@ -96,6 +96,8 @@ pub struct HelperCommand {
     pub timeout_ms: u64,
     /// Processes it may have at once, itself included: what is left of the task's limit.
     pub processes_max: u32,
+    /// Bytes that it may make files of the workspaces grow by: what is reserved for it of the task's limit.
+    pub growth_max: u64,
 }
 
 /// An operation on commands. `C` is how the speaker describes what to start.
@@ -153,7 +155,7 @@ pub enum ProcCall<C> {
         /// Which.
         signal: ProcessSignal,
     },
-    /// The handle ends and with it the process and its whole tree → `Done`.
+    /// The handle ends and with it the process and its whole tree → `Closed`.
     Close {
         /// The process.
         process: u32,
@@ -170,6 +172,26 @@ pub enum ProcCall<C> {
 
 /// Most pipes that come with an `Attach`.
 pub const ATTACHED_MAX: usize = 3;
+
+/// What the rules of a workspace refused a command.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct DoorDenial {
+    /// The rule.
+    pub rule: Text<256>,
+    /// What, as `label:path`.
+    pub target: Text<512>,
+}
+
+/// What a command cost, and what it was refused, by its door.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Toll {
+    /// Bytes that files of the workspaces grew by.
+    pub grown: u64,
+    /// The first different refusals.
+    pub denied: List<DoorDenial, 16>,
+    /// All refusals.
+    pub denials: u64,
+}
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -199,6 +221,8 @@ pub enum ProcReply {
         truncated: bool,
         /// What of the jail this host could not give.
         degraded: List<Text<256>, 16>,
+        /// What it cost.
+        toll: Toll,
     },
     /// A new process.
     Started {
@@ -223,6 +247,13 @@ pub enum ProcReply {
     Exited {
         /// How.
         exit: Exit,
+        /// What it cost.
+        toll: Toll,
+    },
+    /// It has been closed, and nothing of it is left.
+    Closed {
+        /// What it cost.
+        toll: Toll,
     },
 }
 
@@ -246,7 +277,7 @@ pub struct CommandSetup {
     pub env: List<EnvVar, 128>,
     /// May run programs that lie in a workspace.
     pub exec_workspace: bool,
-    /// Runs without the path-checking supervisor, degraded.
+    /// Runs without the door where this host allows none, degraded.
     pub unchecked: bool,
     /// The rule that allows it.
     pub rule: Text<256>,
@@ -259,6 +290,8 @@ pub struct ProcBounds {
     pub memory_bytes: u64,
     /// RLIMIT_FSIZE of each process, bytes.
     pub file_bytes: u64,
+    /// What a command's private directory may hold, bytes.
+    pub private_bytes: u64,
     /// Processes of the whole task at once.
     pub processes: u32,
     /// What a pipe's unread output may come to before the command waits, bytes.
@@ -274,8 +307,8 @@ pub struct ProcSetup {
     pub commands: List<CommandSetup, COMMANDS_MAX>,
     /// Bounds of every command.
     pub bounds: ProcBounds,
-    /// Workspaces, in the order of their descriptors at the runner: whether each is writable.
-    pub workspaces: List<bool, WORKSPACES_MAX>,
+    /// Workspaces, in the order of their descriptors at the runner.
+    pub workspaces: u16,
 }
 
 /// What cap-proc's front takes.
@@ -294,6 +327,8 @@ pub struct RunnerCommand {
     pub env: List<EnvVar, 128>,
     /// May run programs that lie in a workspace.
     pub exec_workspace: bool,
+    /// Runs without the door where this host allows none.
+    pub unchecked: bool,
 }
 
 /// What the policy says of something that not every host offers.
@@ -316,8 +351,10 @@ pub enum Wish {
 pub struct RunnerSetup {
     /// [`crate::build_id`] of the broker.
     pub build_id: [u8; 32],
-    /// Workspaces in order: whether each is writable.
-    pub workspaces: List<bool, WORKSPACES_MAX>,
+    /// Workspaces in order, with their rules.
+    pub workspaces: List<WorkspaceSetup, WORKSPACES_MAX>,
+    /// The rule of the task's limit on what files grow by.
+    pub growth_rule: Text<256>,
     /// Commands in the order of the front's setup.
     pub commands: List<RunnerCommand, COMMANDS_MAX>,
     /// Bounds of every command.
@@ -326,4 +363,14 @@ pub struct RunnerSetup {
     pub scratch: bool,
     /// Whether it and its commands are in namespaces of their own.
     pub namespaces: Wish,
+}
+
+impl RunnerSetup {
+    /// Whether commands need the door: a workspace has something that a plain grant of it would not hold to.
+    pub fn needs_door(&self) -> bool {
+        self.workspaces.iter().any(|workspace| {
+            let hides = workspace.rules.iter().any(|rule| rule.kind == RuleKind::Deny);
+            workspace.writable || hides || !workspace.symlinks
+        })
+    }
 }

@@ -1,0 +1,142 @@
+//! How much a command makes files of its workspaces grow, against what its task may (`limits.fs_written`, T-06).
+//!
+//! Runs in the keeper. The command writes by itself, through descriptors that the door opened, so growth is not seen as it
+//! happens: every file that was opened for writing is kept until nobody has it open for writing any more, and its size is
+//! looked at every [`LOOK_STEP`] and before another one is opened or made. What was there before is no growth. A file that has
+//! lost its name is kept like any other, so what is written into deleted files counts. Between two looks each process writes
+//! what the disk takes, and no file becomes longer than RLIMIT_FSIZE.
+//!
+//! That nobody writes any more is asked of the kernel by a read lease, which it grants only then, and which is given back at
+//! once. Where there are no leases, or a file may not be read, it is kept to the end.
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{FileStat, Mode};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+use warden_beneath::paths;
+use warden_jail::lease;
+
+/// Between two looks.
+pub const LOOK_STEP: Duration = Duration::from_millis(100);
+/// Files kept at once, each by a descriptor of the keeper's.
+const KEPT_MAX: usize = 2048;
+
+/// A file that is, or was, open for writing.
+#[derive(Debug)]
+struct Kept {
+    fd: OwnedFd,
+    /// Whether a lease can be asked for.
+    leasable: bool,
+    /// Its size when it was first opened for writing.
+    before: u64,
+    /// What it has grown by, when it was last looked at.
+    grown: u64,
+}
+
+/// The count.
+#[derive(Debug)]
+pub struct Growth {
+    max: u64,
+    /// Of files that nobody has open for writing any more.
+    settled: u64,
+    kept: BTreeMap<(u64, u64), Kept>,
+    looked: Instant,
+}
+
+impl Growth {
+    /// `max` bytes.
+    pub fn new(max: u64) -> Self {
+        Self { max, settled: 0, kept: BTreeMap::new(), looked: Instant::now() }
+    }
+
+    /// All growth so far, as of the last look.
+    pub fn total(&self) -> u64 {
+        self.kept.values().fold(self.settled, |sum, kept| sum.saturating_add(kept.grown))
+    }
+
+    /// Whether the tree has written more than it may.
+    pub fn is_over(&self) -> bool {
+        self.total() > self.max
+    }
+
+    /// Bytes left, as of the last look.
+    pub fn left(&self) -> u64 {
+        self.max.saturating_sub(self.total())
+    }
+
+    /// Whether anything may grow, and there is room to keep one more file.
+    pub fn room(&mut self) -> nix::Result<()> {
+        if self.looked.elapsed() >= LOOK_STEP || self.kept.len() >= KEPT_MAX {
+            self.look();
+        }
+        if self.left() == 0 {
+            return Err(Errno::ENOSPC);
+        }
+        if self.kept.len() >= KEPT_MAX { Err(Errno::ENFILE) } else { Ok(()) }
+    }
+
+    /// Keeps a file that is about to be opened for writing, of which `path` is an O_PATH descriptor.
+    pub fn keep(&mut self, path: BorrowedFd<'_>, stat: &FileStat) -> nix::Result<()> {
+        let before = paths::size(stat);
+        self.keep_from(path, stat, before)
+    }
+
+    /// The same for one that has just been made.
+    pub fn keep_new(&mut self, path: BorrowedFd<'_>, stat: &FileStat) -> nix::Result<()> {
+        self.keep_from(path, stat, 0)
+    }
+
+    fn keep_from(&mut self, path: BorrowedFd<'_>, stat: &FileStat, before: u64) -> nix::Result<()> {
+        let key = (stat.st_dev, stat.st_ino);
+        if self.kept.contains_key(&key) {
+            return Ok(());
+        }
+        let name = format!("/proc/self/fd/{}", path.as_raw_fd());
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+        let (fd, leasable) = match open(name.as_str(), flags, Mode::empty()) {
+            Ok(fd) => (fd, true),
+            Err(Errno::EACCES) => (path.try_clone_to_owned().map_err(|_| Errno::ENFILE)?, false),
+            Err(other) => return Err(other),
+        };
+        self.kept.insert(key, Kept { fd, leasable, before, grown: 0 });
+        Ok(())
+    }
+
+    /// The door itself made a file longer. One that is kept tells that by its size.
+    pub fn grew(&mut self, stat: &FileStat, bytes: u64) {
+        if !self.kept.contains_key(&(stat.st_dev, stat.st_ino)) {
+            self.settled = self.settled.saturating_add(bytes);
+        }
+    }
+
+    /// When to look again, if there is anything to look at.
+    pub fn next_look(&self) -> Option<Duration> {
+        (!self.kept.is_empty()).then(|| LOOK_STEP.saturating_sub(self.looked.elapsed()))
+    }
+
+    /// Looks if it is time.
+    pub fn look_if_due(&mut self) {
+        if !self.kept.is_empty() && self.looked.elapsed() >= LOOK_STEP {
+            self.look();
+        }
+    }
+
+    /// Looks at every kept file, and lets go of those that nobody writes any more.
+    pub fn look(&mut self) {
+        let settled = &mut self.settled;
+        self.kept.retain(|_, kept| {
+            // Asked before its size: who opens it anew waits at the door meanwhile.
+            let written = !kept.leasable || lease::has_writers(kept.fd.as_fd());
+            if let Ok(stat) = paths::facts(&kept.fd) {
+                kept.grown = paths::size(&stat).saturating_sub(kept.before);
+            }
+            if !written {
+                *settled = settled.saturating_add(kept.grown);
+            }
+            written
+        });
+        self.looked = Instant::now();
+    }
+}

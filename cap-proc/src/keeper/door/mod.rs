@@ -1,0 +1,181 @@
+//! The door: what a command does by path, done by its keeper.
+//!
+//! Landlock can grant and cannot subtract, so it knows no deny rule, no `max_file` and no limit on growth. Where a workspace has
+//! any of these, the command's own Landlock domain has no right in it, every call of the command that opens, makes, moves, cuts
+//! or removes by a path waits at the keeper's listener, and the keeper does it instead: on its own copy of the arguments, judged
+//! by cap-fs's rules (`warden_beneath`), with the descriptor put into the command's table. No such call is ever let go on, so
+//! there is nothing to win by changing a path while it is looked at (T-02). Behind the door Landlock is the fence: the
+//! command's domain without the workspaces, the keeper's with them and without the rest of the host (T-01, T-07).
+//!
+//! Runs in the keeper, which is outside of the command's domain and above it, and so may read its memory. It trusts the rules
+//! it was set up with and the kernel; nothing that the command says.
+//!
+//! What it does not do: stat, readlink, access, chdir and reading the names in a directory that may be opened go past it, as
+//! Landlock does not govern them either; they show names, sizes and times, never contents.
+
+mod ask;
+mod caller;
+mod change;
+mod denials;
+mod growth;
+mod judge;
+mod open;
+mod place;
+mod probe;
+mod waiters;
+
+pub use probe::is_possible;
+
+use ask::Ask;
+use caller::Caller;
+use denials::Denials;
+use growth::Growth;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, ResolveFlag};
+use nix::unistd::Pid;
+use open::How;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+use waiters::Waiters;
+use warden_beneath::links::DeniedInodes;
+use warden_beneath::paths;
+use warden_beneath::world::World;
+use warden_jail::metadata;
+use warden_jail::notify::{Listener, Notice, NotifyError};
+use warden_proto::Text;
+use warden_proto::msg::error::{CallError, ErrorCode};
+use warden_proto::msg::proc::Toll;
+
+/// What a waiting call is answered.
+enum Answer {
+    /// A descriptor.
+    Opened { opened: OwnedFd, close_on_exec: bool },
+    /// It was done.
+    Done,
+    /// A descriptor, once somebody else opens the other end.
+    Waits { path: OwnedFd, flags: OFlag, close_on_exec: bool },
+}
+
+/// What a door is made of.
+#[derive(Debug)]
+pub struct Frame {
+    /// The task's workspaces.
+    pub world: World,
+    /// The command's own directory.
+    pub private: Option<OwnedFd>,
+    /// Bytes that files of the workspaces may grow by.
+    pub growth_max: u64,
+    /// Longest file outside of the workspaces, bytes.
+    pub file_bytes: u64,
+}
+
+/// The door of one command.
+#[derive(Debug)]
+pub struct Door {
+    world: World,
+    /// The mount that each workspace lies on.
+    mounts: Vec<u64>,
+    links: DeniedInodes,
+    growth: Growth,
+    denials: Denials,
+    waiters: Waiters,
+    private: Option<OwnedFd>,
+    file_bytes: u64,
+    keeper: i32,
+}
+
+impl Door {
+    /// In the keeper, once that is who it will be: `/proc` is asked as the process that asks here.
+    pub fn new(frame: Frame) -> nix::Result<Self> {
+        let Frame { world, private, growth_max, file_bytes } = frame;
+        let mounts = world.trees.iter().map(|tree| paths::mount_of(tree.root.as_fd())).collect::<Result<_, _>>()?;
+        Ok(Self {
+            world,
+            mounts,
+            links: DeniedInodes::unasked(),
+            growth: Growth::new(growth_max),
+            denials: Denials::default(),
+            waiters: Waiters::default(),
+            private,
+            file_bytes,
+            keeper: Pid::this().as_raw(),
+        })
+    }
+
+    /// Does what a waiting call asks for and answers it. `false` where nobody waits any more.
+    pub fn serve(&mut self, listener: &Listener, notice: &Notice) -> Result<bool, NotifyError> {
+        if notice.is_metadata() {
+            return metadata::perform(listener, notice, &mut |target| self.allow_metadata(target));
+        }
+        let answer = match Caller::new(listener, notice).and_then(|caller| self.attempt(&caller, notice)) {
+            Ok(answer) => answer,
+            Err(errno) => return listener.refuse_with(notice, errno),
+        };
+        match answer {
+            Answer::Done => listener.done(notice),
+            Answer::Opened { opened, close_on_exec } => {
+                match listener.inject(notice, opened, close_on_exec) {
+                    Ok(waited) => Ok(waited),
+                    // Its table is full.
+                    Err(errno) => listener.refuse_with(notice, errno),
+                }
+            }
+            Answer::Waits { path, flags, close_on_exec } => {
+                match self.waiters.wait(listener, notice, &path, flags, close_on_exec) {
+                    Ok(()) => Ok(true),
+                    Err(errno) => listener.refuse_with(notice, errno),
+                }
+            }
+        }
+    }
+
+    fn attempt(&mut self, caller: &Caller<'_>, notice: &Notice) -> nix::Result<Answer> {
+        // What is none of ours here was asked for by nobody's rule.
+        match Ask::of(notice).ok_or(Errno::EPERM)? {
+            Ask::Open { at, flags, mode } => self.open(caller, at, How { flags, mode }, ResolveFlag::empty()),
+            Ask::OpenHow { at, how, size } => self.open_how(caller, at, how, size),
+            Ask::Remove { at, directory } => self.remove(caller, at, directory),
+            Ask::Rename { from, to, flags } => self.rename(caller, from, to, flags),
+            Ask::Link { from, to, flags } => self.link(caller, from, to, flags),
+            Ask::Symlink { text, at } => self.symlink(caller, text, at),
+            Ask::MakeDirectory { at, mode } => self.make_directory(caller, at, mode),
+            Ask::MakeNode { at, mode } => self.make_node(caller, at, mode),
+            Ask::Truncate { at, length } => self.truncate(caller, at, length),
+        }
+    }
+
+    /// When to look again though nothing has come.
+    pub fn next_look(&self) -> Option<Duration> {
+        let waiting = (!self.waiters.is_empty()).then_some(growth::LOOK_STEP);
+        self.growth.next_look().into_iter().chain(waiting).min()
+    }
+
+    /// Looks, if it is time. An error says which limit the tree is over.
+    pub fn look(&mut self, listener: Option<&Listener>) -> Result<(), CallError> {
+        if let Some(listener) = listener {
+            self.waiters.look(listener);
+        }
+        self.growth.look_if_due();
+        if !self.growth.is_over() {
+            return Ok(());
+        }
+        let message = "the command made files of its workspaces grow by more than it may; it was ended";
+        Err(CallError { rule: Text::cut(&self.world.growth_rule), ..CallError::new(ErrorCode::Limit, message) })
+    }
+
+    /// Children of the keeper's that are none of the command's.
+    pub fn own_processes(&self) -> Vec<Pid> {
+        self.waiters.pids()
+    }
+
+    /// A child of the keeper's has been reaped.
+    pub fn reaped(&mut self, child: Pid) {
+        self.waiters.ended(child);
+    }
+
+    /// What the command cost and was refused, once it has ended.
+    pub fn toll(&mut self) -> Toll {
+        self.growth.look();
+        Toll { grown: self.growth.total(), denied: self.denials.list(), denials: self.denials.count() }
+    }
+}

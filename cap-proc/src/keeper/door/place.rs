@@ -1,0 +1,292 @@
+//! From a path of the command's to what it leads to, opened as a path only, and to where that lies.
+//!
+//! Runs in the keeper. Nothing happens by being looked at: an O_PATH open reads nothing, waits for nobody and makes nothing.
+//! Links are followed by the kernel, wherever they lead; what counts is what they led to. Magic links of `/proc` are not
+//! followed, because the keeper's are not the command's: the few that programs use are taken apart by name (T-02, T-13).
+
+use super::Door;
+use super::ask::PathAt;
+use super::caller::Caller;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{FileStat, SFlag};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use warden_beneath::paths::{self, RelPath};
+
+/// How often something is looked at again when it moves meanwhile.
+const ATTEMPTS: usize = 16;
+
+/// A path of the command's, read, and the directory where it begins.
+#[derive(Debug)]
+pub struct Start {
+    /// `None` for an absolute path.
+    pub base: Option<OwnedFd>,
+    /// Empty where the base itself is meant.
+    pub path: Vec<u8>,
+    /// What the caller asked of the walk, by openat2.
+    pub resolve: ResolveFlag,
+}
+
+/// Something beneath a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inside {
+    /// The workspace's number.
+    pub tree: usize,
+    /// Where in it.
+    pub path: RelPath,
+}
+
+/// Where something lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Beneath these workspaces: more than one where they lie in each other, the innermost first.
+    Beneath(Vec<Inside>),
+    /// Beneath none. What may be done there the keeper's own Landlock domain says, which outside of the workspaces is the
+    /// command's.
+    Elsewhere(Vec<u8>),
+}
+
+/// What a path leads to.
+#[derive(Debug)]
+pub struct Found {
+    /// It, as a path only.
+    pub fd: OwnedFd,
+    /// What it is.
+    pub stat: FileStat,
+    /// Where it lies.
+    pub place: Place,
+}
+
+/// The directory that holds the last name of a path.
+#[derive(Debug)]
+pub struct Above {
+    /// It, as a path only.
+    pub fd: OwnedFd,
+    /// Where it lies.
+    pub place: Place,
+    /// The last name.
+    pub name: Vec<u8>,
+    /// The path ended with a slash, so that it can mean a directory only.
+    pub slash: bool,
+}
+
+impl Above {
+    /// The last name, for a system call.
+    pub fn os_name(&self) -> &OsStr {
+        OsStr::from_bytes(&self.name)
+    }
+
+    /// `.` and `..` name no entry that could be made, moved or removed.
+    pub fn is_dots(&self) -> bool {
+        matches!(self.name.as_slice(), b"." | b"..")
+    }
+
+    /// Where the last name lies in each workspace.
+    pub fn inside(&self) -> Option<Vec<Inside>> {
+        match &self.place {
+            Place::Elsewhere(_) => None,
+            Place::Beneath(all) => {
+                Some(all.iter().map(|i| Inside { tree: i.tree, path: i.path.join(&self.name) }).collect())
+            }
+        }
+    }
+}
+
+impl Found {
+    /// Its kind.
+    pub fn kind(&self) -> SFlag {
+        paths::kind(&self.stat)
+    }
+}
+
+/// A descriptor of the caller's own that a path names, and the rest of the path.
+fn own_descriptor(path: &[u8]) -> Option<(i32, &[u8])> {
+    match path {
+        b"/dev/stdin" => return Some((0, b"")),
+        b"/dev/stdout" => return Some((1, b"")),
+        b"/dev/stderr" => return Some((2, b"")),
+        _ => {}
+    }
+    let starts: [&[u8]; 3] = [b"/proc/self/fd/", b"/dev/fd/", b"/proc/thread-self/fd/"];
+    let rest = starts.iter().find_map(|start| path.strip_prefix(*start))?;
+    let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+    let (number, rest) = rest.split_at_checked(end)?;
+    let number = std::str::from_utf8(number).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    Some((number.parse().ok()?, rest))
+}
+
+/// The path above and the last name; `None` for `/` and for nothing.
+fn split(path: &[u8]) -> Option<(Vec<u8>, Vec<u8>, bool)> {
+    let end = path.iter().rposition(|byte| *byte != b'/')?;
+    let trimmed = path.get(..=end)?;
+    let slash = trimmed.len() < path.len();
+    let (above, name) = match trimmed.iter().rposition(|byte| *byte == b'/') {
+        None => (b".".as_slice(), trimmed),
+        Some(at) => (trimmed.get(..=at)?, trimmed.get(at.checked_add(1)?..)?),
+    };
+    Some((above.to_vec(), name.to_vec(), slash))
+}
+
+impl Door {
+    /// Reads a path of the caller's and finds where it begins. Asks whether the caller still waits.
+    pub(super) fn start(&self, caller: &Caller<'_>, at: PathAt, resolve: ResolveFlag) -> nix::Result<Start> {
+        let path = caller.path(at.address)?;
+        let start = self.begin(caller, at.directory, path, resolve)?;
+        caller.waits()?;
+        Ok(start)
+    }
+
+    fn begin(&self, caller: &Caller<'_>, number: i32, path: Vec<u8>, resolve: ResolveFlag) -> nix::Result<Start> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        if let Some((number, rest)) = own_descriptor(&path) {
+            let rest = rest.iter().position(|byte| *byte != b'/').and_then(|from| rest.get(from..)).unwrap_or_default();
+            return Ok(Start { base: Some(caller.descriptor(number)?), path: rest.to_vec(), resolve });
+        }
+        let rooted = resolve.intersects(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_IN_ROOT);
+        let base = if path.first() == Some(&b'/') && !rooted { None } else { Some(caller.descriptor(number)?) };
+        Ok(Start { base, path, resolve })
+    }
+
+    /// Opens what `start` names, as a path only. `flags` may say O_NOFOLLOW and O_DIRECTORY.
+    pub(super) fn find(&self, caller: &Caller<'_>, start: &Start, flags: OFlag) -> nix::Result<Found> {
+        let fd = self.look_at(start, &start.path, flags)?;
+        self.found(caller, fd, start, flags)
+    }
+
+    fn look_at(&self, start: &Start, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
+        let base = match &start.base {
+            Some(base) if path.is_empty() => return base.try_clone().map_err(|_| Errno::ENFILE),
+            Some(base) => base.as_fd(),
+            None => AT_FDCWD,
+        };
+        let resolve = start.resolve | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let how = OpenHow::new().flags(flags | OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
+        for _ in 1..ATTEMPTS {
+            match openat2(base, OsStr::from_bytes(path), how) {
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                other => return other,
+            }
+        }
+        Err(Errno::EAGAIN)
+    }
+
+    fn found(&self, caller: &Caller<'_>, fd: OwnedFd, start: &Start, flags: OFlag) -> nix::Result<Found> {
+        let place = self.place(fd.as_fd())?;
+        let Place::Elsewhere(own) = &place else { return self.inside(fd, place) };
+        // T-13: `/proc/self` is here the keeper's, which may look at itself as the command may not. The command meant its own.
+        let Some(rest) = self.of_a_keeper(own) else {
+            let stat = paths::facts(&fd)?;
+            return Ok(Found { fd, stat, place });
+        };
+        // By a link that says `self`, that is; who names a keeper by its number is told what Landlock would say.
+        if self.of_a_keeper(&start.path).is_some() {
+            return Err(Errno::EACCES);
+        }
+        let path = [format!("/proc/{}", caller.process()?).as_bytes(), rest].concat();
+        caller.waits()?;
+        let again = Start { base: None, path, resolve: start.resolve };
+        let fd = self.look_at(&again, &again.path, flags)?;
+        let place = self.place(fd.as_fd())?;
+        match &place {
+            Place::Elsewhere(own) if self.of_a_keeper(own).is_none() => {
+                let stat = paths::facts(&fd)?;
+                Ok(Found { fd, stat, place })
+            }
+            _ => Err(Errno::EACCES),
+        }
+    }
+
+    /// What is found beneath a workspace must lie on the workspace's own mount, as it must for guests.
+    fn inside(&self, fd: OwnedFd, place: Place) -> nix::Result<Found> {
+        let stat = paths::facts(&fd)?;
+        if let Place::Beneath(all) = &place {
+            for inside in all {
+                let tree = self.tree(inside.tree)?;
+                if !tree.is_still_there(&inside.path, &stat) {
+                    return Err(Errno::ENOENT);
+                }
+            }
+            let mount = paths::mount_of(fd.as_fd())?;
+            if !all.iter().any(|inside| self.mounts.get(inside.tree) == Some(&mount)) {
+                return Err(Errno::EXDEV);
+            }
+        }
+        Ok(Found { fd, stat, place })
+    }
+
+    /// The directory above the last name of `start`.
+    pub(super) fn above(&self, caller: &Caller<'_>, start: &Start) -> nix::Result<Above> {
+        let (path, name, slash) = split(&start.path).ok_or(Errno::EBUSY)?;
+        let fd = self.look_at(start, &path, OFlag::O_DIRECTORY)?;
+        let Found { fd, place, .. } = self.found(caller, fd, start, OFlag::O_DIRECTORY)?;
+        Ok(Above { fd, place, name, slash })
+    }
+
+    /// Where an opened thing lies, by the kernel's own word. A workspace may be renamed between two questions, so whoever is
+    /// found in none is asked for again before that is believed.
+    pub(super) fn place(&self, fd: BorrowedFd<'_>) -> nix::Result<Place> {
+        let own = &self.world.own;
+        let mut at = own.of(fd)?;
+        for _ in 0..ATTEMPTS {
+            let mut roots = Vec::new();
+            for (tree, workspace) in self.world.trees.iter().enumerate() {
+                let root = own.of(workspace.root.as_fd())?;
+                if let Some(path) = paths::below(&root, &at) {
+                    roots.push((root.len(), Inside { tree, path }));
+                }
+            }
+            if !roots.is_empty() {
+                roots.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+                return Ok(Place::Beneath(roots.into_iter().map(|(_, inside)| inside).collect()));
+            }
+            let again = own.of(fd)?;
+            if again == at {
+                return Ok(Place::Elsewhere(at));
+            }
+            at = again;
+        }
+        Err(Errno::EAGAIN)
+    }
+
+    /// The rest of a path in `/proc` of this keeper, or of one of its own that opens for a command.
+    fn of_a_keeper<'p>(&self, own: &'p [u8]) -> Option<&'p [u8]> {
+        let rest = own.strip_prefix(b"/proc/")?;
+        let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+        let (number, rest) = rest.split_at_checked(end)?;
+        let number: i32 = std::str::from_utf8(number).ok()?.parse().ok()?;
+        (number == self.keeper || self.waiters.has(number)).then_some(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_split_at_its_last_name() {
+        let parts = |path: &str| {
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+            split(path.as_bytes()).map(|(above, name, slash)| (text(above), text(name), slash))
+        };
+        let some = |above: &str, name: &str, slash| Some((above.to_owned(), name.to_owned(), slash));
+        assert_eq!(parts("a"), some(".", "a", false));
+        assert_eq!(parts("a/b//"), some("a/", "b", true));
+        assert_eq!(parts("/a"), some("/", "a", false));
+        assert_eq!(parts("//a/../b"), some("//a/../", "b", false));
+        assert_eq!((parts("/"), parts("")), (None, None));
+    }
+
+    #[test]
+    fn only_plain_numbers_are_descriptors() {
+        assert_eq!(own_descriptor(b"/proc/self/fd/7"), Some((7, &b""[..])));
+        assert_eq!(own_descriptor(b"/dev/fd/12/a/b"), Some((12, &b"/a/b"[..])));
+        assert_eq!(own_descriptor(b"/dev/stderr"), Some((2, &b""[..])));
+        for other in [&b"/proc/self/fd/-1"[..], b"/proc/self/fd/", b"/proc/self/fd", b"/dev/fd/+1", b"proc/self/fd/1"] {
+            assert_eq!(own_descriptor(other), None);
+        }
+    }
+}
