@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::duplicate_mod, reason = "the same tests hold with namespaces and without")]
 
+mod attached;
 mod death;
 mod door;
 mod jail;
@@ -18,6 +19,8 @@ mod words;
 /// The same again in namespaces.
 #[path = "."]
 mod inside {
+    #[path = "attached.rs"]
+    mod attached;
     #[path = "death.rs"]
     mod death;
     #[path = "jail.rs"]
