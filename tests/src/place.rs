@@ -23,6 +23,11 @@ pub fn warden() -> PathBuf {
     present(profile().join("warden"))
 }
 
+/// A program of the tests, built beside warden.
+pub fn program(name: &str) -> PathBuf {
+    present(profile().join(name))
+}
+
 /// A guest of the project.
 pub fn guest(name: &str) -> PathBuf {
     present(profile().join("guests").join(name))

@@ -63,7 +63,7 @@ cd repo
 echo four >>src/a.txt; git status --short; git add -A; git commit -q -m second
 git worktree add -q -b side ../tree
 cd ../tree; echo side >side.txt; git add side.txt; git commit -qm side
-cd ../repo; git merge -q --no-edit side; git worktree remove ../tree; git branch -q -d side
+cd ../repo; git merge -q --no-edit side; git worktree remove ../tree
 git rm -q src/a.txt; git reset -q --hard; git -c pack.threads=1 gc -q; git log --oneline; git status --short";
 
 /// The rules that a workspace has anyhow: in a repository that is there, work goes on.

@@ -8,6 +8,7 @@
 
 mod archives;
 mod compilers;
+mod denied;
 mod git;
 mod node;
 mod python;

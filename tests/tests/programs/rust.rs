@@ -60,7 +60,7 @@ fn a_crate(scene: &Scene) {
 }
 
 /// A scene with the toolchain in it, as `docs/tools.md` describes it.
-fn scene() -> Option<Scene> {
+pub fn crate_scene() -> Option<Scene> {
     let scene = Scene::new();
     let Some(toolchain) = toolchain(&scene) else {
         warden_tests::skipped("no Rust toolchain was found by `rustc --print sysroot`");
@@ -85,7 +85,7 @@ fn a_crate_is_built_tested_and_run() {
     if !present(&["/usr/bin/cc"]) {
         return;
     }
-    let Some(scene) = scene() else { return };
+    let Some(scene) = crate_scene() else { return };
     let ran = scene.same(a_crate, BUILT);
     assert_eq!(ran.status, 0, "{ran:?}");
     assert_eq!(ran.out.matches("1 passed").count(), 3, "{ran:?}");

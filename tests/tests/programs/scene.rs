@@ -137,6 +137,34 @@ impl Scene {
         inside
     }
 
+    /// Builds the scene and runs `script` inside.
+    #[track_caller]
+    pub fn only_inside(&self, build: impl Fn(&Self), script: &str) -> Outcome {
+        self.clear();
+        build(self);
+        self.inside(&format!("printf '%s\\n' \"$HOME\"\n{script}"))
+    }
+
+    /// Builds the scene and runs `script` outside: the control of a test of what is denied.
+    pub fn only_outside(&self, build: impl Fn(&Self), script: &str) -> Outcome {
+        self.clear();
+        build(self);
+        self.outside(&format!("printf '%s\\n' \"$HOME\"\n{script}"))
+    }
+
+    /// The text of a file of the workspace, if it is there.
+    pub fn read(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.place.path("work").join(name)).ok()
+    }
+
+    /// No file of the workspace but `names` holds `text`.
+    #[track_caller]
+    pub fn nothing_else_holds(&self, text: &str, names: &[&str]) {
+        let found = tree::holding(&self.place.path("work"), text.as_bytes());
+        let others: Vec<&String> = found.iter().filter(|name| !names.contains(&name.as_str())).collect();
+        assert!(others.is_empty(), "{text:?} is in {others:?}");
+    }
+
     /// Runs `script` outside, as a part of building the scene.
     #[track_caller]
     pub fn prepare(&self, script: &str) {

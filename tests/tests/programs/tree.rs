@@ -97,6 +97,14 @@ pub fn replaced(bytes: Vec<u8>, tell: &[(String, &str)]) -> Vec<u8> {
     bytes
 }
 
+/// Files in whose bytes `text` stands.
+pub fn holding(root: &Path, text: &[u8]) -> Vec<String> {
+    let tree = read(root, |_| Leave::Nothing, &[]);
+    let holds = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+    let found = tree.into_iter().filter(|(_, entry)| entry.contents.as_deref().is_some_and(holds));
+    found.map(|(name, _)| name).collect()
+}
+
 /// How two trees differ, one line a name.
 pub fn differences(outside: &Tree, inside: &Tree) -> Vec<String> {
     let names = outside.keys().chain(inside.keys().filter(|name| !outside.contains_key(*name)));

@@ -7,6 +7,7 @@
 mod files;
 mod output;
 mod processes;
+mod races;
 mod supervisor;
 
 use serde_json::{Value, json};
@@ -34,8 +35,13 @@ timeout = "15s"
 "#;
 
 fn place() -> Place {
+    place_with("", "")
+}
+
+/// With lines of the workspace's table, and more of the policy.
+fn place_with(workspace: &str, more: &str) -> Place {
     let place = Place::new();
-    place.work_policy(COMMANDS);
+    place.work_policy(&format!("{workspace}{COMMANDS}{more}"));
     place
 }
 
