@@ -35,8 +35,6 @@ fn the_planted_bug_is_found_mended_and_committed() {
         "  met: command python3 -m unittest",
         "  denied: fs.read_file /etc/passwd [default-deny]",
         "  denied: proc.spawn curl",
-        // What does not bind an unchecked command is said.
-        "  degraded: ",
         "Demo Agent: Return the mean of the middle two for an even median",
         "intact: ",
     ] {

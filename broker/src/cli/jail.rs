@@ -39,8 +39,9 @@ private directory. When it ends, everything that it started ends.\n\n\
 Standard input, output and error are passed through pipes, to their ends and without a bound; a terminal is never handed on, and what is \
 shown on one is shown with control characters made visible, but newline, tab, carriage return and colours. The log keeps length and \
 SHA-256 of each stream.\n\n\
-Warden cannot keep the rules of files on a command yet where it may write: such a workspace needs --unchecked, or `unchecked = true` in \
-the policy. Then deny rules, `max_file` and `fs_written` do not bind the command, and the result says `degraded`.\n\n\
+The rules of a workspace hold: what is denied is EACCES to the command, what it may not change EROFS, and the log names the rule. What would \
+run later outside, such as .git/hooks, is never written. Where a host does not allow this, the command is refused, or with --unchecked runs without, \
+and the result says `degraded`.\n\n\
 Exit status: the command's own, or 128+N when signal N ended it; 124 its time or a budget was used up, 125 warden failed, 126 denied, \
 127 not found, 130 or 143 when you ended it, 2 for a mistake on the command line or in a policy.\n\n\
 Examples:\n  warden jail ls -l /usr\n  warden jail --workspace .:ro -- grep -rn TODO .\n  warden jail --policy warden.toml -- cargo test\n  \
@@ -56,7 +57,7 @@ pub struct JailArgs {
     /// With a policy: narrow its commands to these; repeatable
     #[arg(long, value_name = "CMD")]
     allow_proc: Vec<String>,
-    /// Let the command run where the rules of files cannot be kept on it: it gets the workspace whole
+    /// On a host where the rules of files cannot be kept on a command: run it without them
     #[arg(long)]
     unchecked: bool,
     /// Most time, such as 30s or 5m (unbounded without it, unless a policy says otherwise)

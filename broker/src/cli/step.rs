@@ -13,11 +13,11 @@ use warden_policy::{Access, Brain, Layer, Llm, Policy, Scope, Workspace, allowed
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without --config the workspace is --workspace or the current directory, read-write, and the commands are those of \
---allow-proc; the model comes from `[llm]` of your policy, or from --replay.\n\nWarden cannot keep the rules of files on a command yet, so one \
-is refused where the task may write, unless you add --unchecked. Then it has the whole workspace: deny rules, `max_file` and `fs_written` do \
-not bind it, it can write .git/hooks and .git/config, which run later outside of any jail, and the result says `degraded`.\n\nExamples:\n  \
+--allow-proc; the model comes from `[llm]` of your policy, or from --replay.\n\nThe rules of the workspace hold for \
+commands too; what would run later outside of any jail, such as .git/hooks and .git/config, they cannot write. Where a host does not allow \
+this, a command is refused, or with --unchecked runs without, and the result says `degraded`.\n\nExamples:\n  \
 warden step --task 'Summarise the notes' --workspace ./notes --replay run.jsonl\n  \
-warden step --task 'Run the tests' --workspace ./copy --allow-proc python3 --unchecked --replay run.jsonl"
+warden step --task 'Run the tests' --workspace ./copy --allow-proc python3 --replay run.jsonl"
 )]
 pub struct StepArgs {
     /// What is to be done, in words
@@ -38,7 +38,7 @@ pub struct StepArgs {
     /// Allow a command, with any arguments; repeatable
     #[arg(long, value_name = "CMD")]
     allow_proc: Vec<String>,
-    /// Let the commands of --allow-proc run where the rules of files cannot be kept on them: they get the workspace whole
+    /// On a host where the rules of files cannot be kept on commands: run those of --allow-proc without them
     #[arg(long, requires = "allow_proc")]
     unchecked: bool,
     /// Number of the first step

@@ -151,10 +151,10 @@ fn rotation_by_size_keeps_numbers_and_calls() {
 #[test]
 fn rotation_by_age_and_by_hand() {
     let place = Place::new();
-    let mut log = place.log_with(|config| config.segment_max_age = std::time::Duration::from_millis(20));
+    let mut log = place.log_with(|config| config.segment_max_age = std::time::Duration::from_millis(700));
     call(&mut log, "young");
     let first = log.head().segment;
-    std::thread::sleep(std::time::Duration::from_millis(30));
+    std::thread::sleep(std::time::Duration::from_millis(750));
     call(&mut log, "old");
     let second = log.head().segment;
     assert_ne!(first, second);

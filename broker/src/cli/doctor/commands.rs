@@ -29,7 +29,7 @@ macro_rules! limit {
     };
 }
 
-const LIMITS: [Limit; 6] = [
+const LIMITS: [Limit; 5] = [
     // T-01: Landlock does not govern stat.
     limit!(
         "commands: names outside",
@@ -54,9 +54,9 @@ const LIMITS: [Limit; 6] = [
     // T-01
     limit!(
         "commands: rules of files",
-        "this version cannot keep a command to rules of files: deny, deny_write, max_file and fs_written of a workspace do not bind it",
-        "a command is denied where there are such rules, unless the policy says `unchecked = true`; its result then lists them under degraded",
-        ["deny rules", "unchecked = true", "max_file", "fs_written", "degraded"]
+        "a command's reads are refused by rule at the door; stat, readlink and the names in a folder that may be opened are not",
+        "deny the folder itself where names, sizes and times are secret as well",
+        ["stat", "names, sizes and times", "deny"]
     ),
     // T-06
     limit!(
@@ -64,13 +64,6 @@ const LIMITS: [Limit; 6] = [
         "the memory of a command's tree is added up every 100 ms; one that means to can hide shared memory from the sum",
         "against hostile commands start warden in a control group with memory.max",
         ["added up every 100 ms", "hide shared memory"]
-    ),
-    // T-07, T-13: a write takes the bit away, a write by mapping does not.
-    limit!(
-        "commands: set-id programs",
-        "a command can rewrite a set-user-id program that lies in a writable workspace, and the program keeps the bit",
-        "grant no workspace for writing that holds such programs: `find DIR -type f -perm /6000`",
-        ["set-user-id program", "keeps the bit"]
     ),
 ];
 
