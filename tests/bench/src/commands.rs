@@ -37,7 +37,7 @@ pub fn measure(folder: &Path, rounds: usize) -> Result<(), Failed> {
             ("open", "open and close, to read", pinned.then_some(12.0)),
             ("append", "open and close, to append", None),
             ("stat", "stat", None),
-            ("create", "create and unlink", None),
+            ("rename", "rename there and back", None),
             ("system", "open and close of a system file", None),
         ] {
             let none = || Samples::new(Vec::new());
