@@ -5,6 +5,7 @@ use crate::audit::Head;
 use crate::failure::{Class, SIGNAL_BASE};
 use crate::ledger::Cost;
 use crate::progress::one_line;
+use crate::task::report::Denial;
 use crate::task::{Ended, Ending, Verdict};
 use base64::Engine as _;
 use nix::sys::signal::Signal;
@@ -176,6 +177,13 @@ fn status_of(end: &Result<i32, Fault>, ending: &Ending) -> i32 {
     }
 }
 
+/// Denials that a person is shown; the result has more.
+const DENIALS_SHOWN: usize = 20;
+
+fn denied_line(denial: &Denial) -> String {
+    format!("warden: denied {} {} [{}]", denial.capability, one_line(&denial.target, 80), denial.rule)
+}
+
 /// The answer of `warden jail`. Its output has been passed through, or stands in the JSON.
 pub fn command(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>) -> Answer {
     let end = program_end(&ended);
@@ -187,6 +195,10 @@ pub fn command(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>) 
         && *class != Class::Trap
     {
         lines.push(format!("warden: {}", one_line(why, 600)));
+    }
+    // Of a command that ran: what it was refused. One that was not run has said so.
+    if !matches!(ended.ending, Ending::NotRun(_)) {
+        lines.extend(ended.report.denials.iter().take(DENIALS_SHOWN).map(denied_line));
     }
     if !ended.report.degraded.is_empty() {
         lines.push(format!("warden: degraded: {}", one_line(&ended.report.degraded.join("; "), 1000)));
@@ -210,13 +222,9 @@ pub fn program(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>) 
             "warden: the guest ended with status {code}, for which a process has no room; the exit status is {status}"
         );
     }
-    for denial in ended.report.denials.iter().take(20) {
-        note.push_str(&format!(
-            "\nwarden: denied {} {} [{}]",
-            denial.capability,
-            one_line(&denial.target, 80),
-            denial.rule
-        ));
+    for denial in ended.report.denials.iter().take(DENIALS_SHOWN) {
+        note.push('\n');
+        note.push_str(&denied_line(denial));
     }
     Answer { json, text: String::new(), note: note.trim_start().to_owned(), status }
 }

@@ -57,6 +57,11 @@ fn a_workspace_is_given_with_its_mode_and_the_command_starts_where_the_person_st
     let ran = ran(work.to_str().unwrap(), "work", &[], script);
     assert_eq!((ran.out.as_str(), ran.status), ("x\nkept\n", 0), "{ran:?}");
     assert!(!place.path("work/.git/hooks/h").exists());
+    // Who did it is told what was refused, and by which rule.
+    assert!(
+        ran.err.contains("denied") && ran.err.contains(".git/hooks/h") && ran.err.contains("deny_write"),
+        "{ran:?}"
+    );
 }
 
 #[test]
