@@ -91,7 +91,11 @@ fn seccomp(files: &[(String, String)], hash: &mut Sha256) -> Result<String, Stri
     let mut arms = String::new();
     for (name, text) in files {
         feed(hash, name, text);
-        let filter = seccomp_rules::compile(text).map_err(|e| format!("policy/seccomp/{name}: {e}"))?;
+        let text_of = |role: &str| {
+            let found = files.iter().find(|(name, _)| *name == format!("{role}.x86_64.json"));
+            found.map(|(_, text)| text.clone())
+        };
+        let filter = seccomp_rules::compile(text, text_of).map_err(|e| format!("policy/seccomp/{name}: {e}"))?;
         if *name != format!("{}.x86_64.json", filter.role) {
             return Err(format!("policy/seccomp/{name} says it is the role {}", filter.role));
         }

@@ -129,7 +129,10 @@ fn lock_down(role: Role) -> Result<Isolation, LifeError> {
 
 fn supervised(grants: &Grants<'_>) -> Result<Isolation, LifeError> {
     let domain = life::enter_command_domain(grants)?;
-    match warden_jail::notify::install_supervised(warden_jail::notify::Waiting::Paths) {
+    match warden_jail::notify::install_supervised(
+        warden_jail::notify::Waiting::Paths,
+        warden_jail::notify::Mediated::NOTHING,
+    ) {
         // The listener stays open to the child's end: no call of its own waits for an answer.
         Ok((listener, supervised)) => {
             std::mem::forget(listener);

@@ -308,6 +308,8 @@ impl Task {
             env: command.env.clone(),
             exec_workspace: command.exec_workspace,
             unchecked: command.unchecked,
+            // Such a command is refused before it comes here: nobody provides connections yet.
+            network: false,
         });
         let setup = RunnerSetup {
             build_id: warden_proto::build_id(),
@@ -317,6 +319,7 @@ impl Task {
             bounds: front.bounds.clone(),
             scratch: self.spec.scratch.is_some(),
             namespaces: wish(self.spec.policy.isolation().namespaces),
+            connects: false,
         };
         let bytes = codec::encode(&setup).map_err(|e| internal(e.to_string()))?;
         sealed::holding("runner", &bytes).map_err(|e| internal(e.to_string()))

@@ -23,7 +23,7 @@ use warden_jail::Limits;
 use warden_jail::descriptors::sweep_descriptors;
 use warden_jail::fork::default_signals;
 use warden_jail::life::{enter_command_domain, lock_down_command_supervised};
-use warden_jail::notify::{Waiting, install_supervised};
+use warden_jail::notify::{Mediated, Waiting, install_supervised};
 use warden_proto::msg::error::{CallError, ErrorCode};
 
 /// RLIMIT_NOFILE of a command.
@@ -45,6 +45,8 @@ pub struct Plan<'a> {
     pub stdio: &'a [Option<OwnedFd>; 3],
     /// Its private directory.
     pub private: Option<&'a PrivateDirectory>,
+    /// What it has by its keeper, or not at all.
+    pub mediated: Mediated,
     /// Its parent.
     pub keeper: Pid,
 }
@@ -150,7 +152,7 @@ fn lock_down(plan: &Plan<'_>, birth: &Lane) -> Result<(), CallError> {
         CallError::new(ErrorCode::Unavailable, &format!("its jail could not be shut: {why}"))
     };
     let domain = enter_command_domain(&grants).map_err(|e| shut(&e))?;
-    let (listener, supervised) = install_supervised(waiting).map_err(|e| {
+    let (listener, supervised) = install_supervised(waiting, plan.mediated).map_err(|e| {
         CallError::new(ErrorCode::Unavailable, &format!("a command's processes cannot be counted on this host: {e}"))
     })?;
     let sent = birth.send(&Birth::Listener, &[listener.as_fd()], true);

@@ -17,12 +17,12 @@
 use super::contents::{Contents, Count};
 use super::footprint::{FileId, Process};
 use super::held::{DESCRIPTORS_MAX, Held};
+use super::kin::Kin;
 use super::private::PrivateDirectory;
 use crate::orders::failed;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::signal::kill;
 use nix::sys::stat::Mode;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -78,6 +78,7 @@ pub struct Gauge {
     suspect: bool,
     may_hide: bool,
     proc: Dir,
+    kin: Kin,
     due: Instant,
     looks: u32,
     hidden: u32,
@@ -100,10 +101,16 @@ impl Gauge {
             suspect: false,
             may_hide,
             proc: Dir::open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?,
+            kin: Kin::Scope,
             due: Instant::now(),
             looks: 0,
             hidden: 0,
         })
+    }
+
+    /// The same, of these processes.
+    pub fn of(self, kin: Kin) -> Self {
+        Self { kin, ..self }
     }
 
     /// How long until the next look.
@@ -217,14 +224,9 @@ impl Gauge {
         Ok(true)
     }
 
-    /// The tree: exactly those in the keeper's signal scope, itself left out.
+    /// The tree, the keeper and what is its own left out.
     fn processes(&mut self, ours: &[Pid]) -> Vec<Process> {
-        let own = Pid::this();
-        let numbers =
-            self.proc.iter().flatten().filter_map(|entry| entry.file_name().to_str().ok()?.parse::<i32>().ok());
-        let tree =
-            numbers.map(Pid::from_raw).filter(|pid| *pid != own && !ours.contains(pid) && kill(*pid, None).is_ok());
-        tree.filter_map(Process::look).collect()
+        self.kin.among(&mut self.proc, ours).filter_map(Process::look).collect()
     }
 
     /// What the tree has, each page once; from the largest process on, and no further than needed unless `all` are due.

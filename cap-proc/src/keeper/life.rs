@@ -1,13 +1,15 @@
 //! The life of a keeper: private directory → domain and scope → proof → fork the command → watch → end the tree → clean up.
 
 use super::command;
+use super::connections::Connections;
 use super::door::{Door, Frame};
 use super::gauge::Gauge;
+use super::kin::{Kin, end_children};
 use super::private::PrivateDirectory;
 use super::watch::{Over, Watch};
 use crate::lane::Lane;
 use crate::orders::{DoorState, Launch, Report, failed};
-use crate::runner::{Bench, end_everything, watch_children};
+use crate::runner::{Bench, SCOPES_FROM_ABI, end_everything, watch_children};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::prctl;
@@ -15,7 +17,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{AccessFlags, Pid, faccessat, getppid};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::exit;
 use warden_beneath::paths::OwnPaths;
 use warden_beneath::tree::Tree;
@@ -24,6 +26,7 @@ use warden_jail::Role;
 use warden_jail::descriptors::sweep_descriptors;
 use warden_jail::fork::{Forked, fork_single_threaded};
 use warden_jail::landlock::Domain;
+use warden_jail::notify::{Mediated, Network, Signals};
 use warden_jail::witness::ScopeWitness;
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::proc::Toll;
@@ -42,37 +45,41 @@ pub struct Assignment<'a> {
     pub stdio: [Option<OwnedFd>; 3],
     /// The lane to the front.
     pub control: OwnedFd,
+    /// Its lane to whoever provides connections, where its rule names hosts.
+    pub connections: Option<OwnedFd>,
     /// The parent.
     pub runner: Pid,
 }
 
 /// The whole life, in the child of the runner's fork. Status 0 says to the runner that no process is left.
 pub fn live(assignment: Assignment<'_>) -> ! {
-    let Assignment { bench, launch, stdio, control, runner } = assignment;
+    let Assignment { bench, launch, stdio, control, connections, runner } = assignment;
     let control = Lane::new(control);
     let private = PrivateDirectory::make(bench).map_err(|errno| failed("make its private directory", errno));
     let settled = private.and_then(|private| {
-        settle(bench, &launch, private.as_ref(), (&stdio, &control, runner))?;
-        Ok(private)
+        let held: Vec<RawFd> = stdio.iter().flatten().chain(&connections).map(AsRawFd::as_raw_fd).collect();
+        let scoped = settle(bench, &launch, private.as_ref(), (&held, &control, runner))?;
+        Ok((private, scoped))
     });
-    let private = match settled {
-        Ok(private) => private,
+    let (private, scoped) = match settled {
+        Ok(settled) => settled,
         Err(error) => {
             // Nothing has been forked; and the scope is not proved, so nothing may be ended.
             report(&control, &Report::Failed { error });
             exit(0)
         }
     };
-    let begun = start(bench, &launch, stdio, private.as_ref());
+    // T-07, T-12: whatever the command left behind, in whatever session, ends before its end is reported.
+    let end = if scoped { end_everything } else { end_children };
+    let begun = start(bench, &launch, stdio, private.as_ref(), (connections, scoped));
     let (over, toll) = match begun {
         Ok(mut watch) => {
             let over = watch.until_over(&control, bench.alive.0.as_fd());
-            // T-07, T-12: whatever the command left behind, in whatever session, ends here, before its end is reported.
-            end_everything();
+            end();
             (over, watch.toll())
         }
         Err(error) => {
-            end_everything();
+            end();
             (Err(error), Toll::default())
         }
     };
@@ -91,19 +98,19 @@ pub fn live(assignment: Assignment<'_>) -> ! {
 }
 
 /// Gives up what is the runner's, and enters a domain of its own: a signal scope, proved by what it forbids, and no more files
-/// than this one command and its door may have (T-11).
+/// than this one command and its door may have (T-11). `false` where this kernel has no scope.
 fn settle(
     bench: &Bench,
     launch: &Launch,
     private: Option<&PrivateDirectory>,
-    (stdio, control, runner): (&[Option<OwnedFd>; 3], &Lane, Pid),
-) -> Result<(), CallError> {
+    (held, control, runner): (&[RawFd], &Lane, Pid),
+) -> Result<bool, CallError> {
     let (workspaces, programs) = (bench.workspaces.iter(), bench.programs.iter().map(|(program, _)| program));
     let scratch = bench.scratch.iter().map(|(directory, _)| directory);
     let rest = [&bench.null, &bench.alive.0];
     let rest = rest.into_iter().chain(private.map(|private| &private.directory));
-    let owned = workspaces.chain(programs).chain(scratch).chain(rest).chain(stdio.iter().flatten());
-    let mut keep: Vec<i32> = owned.map(AsRawFd::as_raw_fd).collect();
+    let owned = workspaces.chain(programs).chain(scratch).chain(rest);
+    let mut keep: Vec<i32> = owned.map(AsRawFd::as_raw_fd).chain(held.iter().copied()).collect();
     keep.extend([0, 1, 2, control.as_fd().as_raw_fd()]);
     // The runner's lane, the write end that says it lives, and the front's end of our own lane must not stay open here.
     sweep_descriptors(&keep).map_err(|e| failed("close the runner's descriptors", e))?;
@@ -116,11 +123,13 @@ fn settle(
     let domain = Domain::build(Role::CapProcRunner, &grants).and_then(Domain::enter);
     let entered =
         domain.map_err(|e| CallError::new(ErrorCode::Unavailable, &format!("no command can be kept here: {e}")))?;
-    if entered.abi < 6 || !witness.in_force() {
-        let message = "this kernel does not confine signals (Landlock ABI 6), so a command's processes could not be ended together";
+    let scoped = entered.abi >= SCOPES_FROM_ABI;
+    if scoped && !witness.in_force() {
+        let message = "this kernel's confinement of signals could not be proved, so ending a command could end others";
         return Err(CallError::new(ErrorCode::Unavailable, message));
     }
-    prctl::set_child_subreaper(true).map_err(|e| failed("adopt its orphans", e))
+    prctl::set_child_subreaper(true).map_err(|e| failed("adopt its orphans", e))?;
+    Ok(scoped)
 }
 
 /// Forks the command; its ends of the pipes are closed here.
@@ -129,6 +138,7 @@ fn start(
     launch: &Launch,
     stdio: [Option<OwnedFd>; 3],
     private: Option<&PrivateDirectory>,
+    (connections, scoped): (Option<OwnedFd>, bool),
 ) -> Result<Watch, CallError> {
     let signals = watch_children().map_err(|e| failed("watch its children", e))?;
     let (birth, theirs) = Lane::pair().map_err(|e| failed("make a socket", e))?;
@@ -149,10 +159,14 @@ fn start(
             umask(Mode::empty());
             mask_lease_signal().map_err(|e| failed("mask a signal", e))?;
             let _ = setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES);
-            Watch::new(child, signals, Lane::new(birth), launch.processes_max, (gauge, door))
+            let kin = if scoped { Kin::Scope } else { Kin::Group(child) };
+            let watch = Watch::new(child, signals, Lane::new(birth), launch.processes_max, (gauge, door), kin)?;
+            Ok(watch.with_connections(connections.map(Connections::new)))
         }
         Forked::Child => {
-            let plan = command::Plan { bench, launch, stdio: &stdio, private, keeper };
+            let network = if connections.is_some() { Network::Connected } else { Network::Refused };
+            let mediated = Mediated { network, signals: if scoped { Signals::Scope } else { Signals::Keeper } };
+            let plan = command::Plan { bench, launch, stdio: &stdio, private, mediated, keeper };
             command::become_program(&plan, Lane::new(theirs))
         }
     }

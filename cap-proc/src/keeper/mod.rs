@@ -6,16 +6,19 @@
 //! front's end of its control lane closes or the runner is gone (T-12).
 
 mod command;
+mod connections;
 mod contents;
 mod door;
 mod footprint;
 mod gauge;
 mod held;
+mod kin;
 mod life;
 mod places;
 mod private;
 mod watch;
 
 pub use door::is_possible as door_is_possible;
+pub use kin::end_children;
 pub use life::{Assignment, live};
 pub use private::{PrivateDirectory, remove_left};

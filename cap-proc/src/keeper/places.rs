@@ -8,6 +8,7 @@
 //! clock proves nothing, because a command can starve its own forks by hogging the processors or by an idle priority, and
 //! would then have them all at once.
 
+use super::kin::Kin;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -44,16 +45,17 @@ pub struct Places {
     grants: Vec<Grant>,
     waiting: VecDeque<(Notice, Instant)>,
     proc: Dir,
+    kin: Kin,
     ticks_settled: u64,
 }
 
 impl Places {
     /// `max` processes, the command itself included.
-    pub fn new(max: u32) -> nix::Result<Self> {
+    pub fn new(max: u32, kin: Kin) -> nix::Result<Self> {
         let proc = Dir::open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
         let max = usize::try_from(max).unwrap_or(usize::MAX);
         let (grants, waiting) = (Vec::new(), VecDeque::new());
-        Ok(Self { max, bound: 1, counted: Instant::now(), grants, waiting, proc, ticks_settled: ticks_settled()? })
+        Ok(Self { max, bound: 1, counted: Instant::now(), grants, waiting, proc, kin, ticks_settled: ticks_settled()? })
     }
 
     /// Takes a fork that waits for its answer.
@@ -103,11 +105,7 @@ impl Places {
                 user_ticks.saturating_sub(since) < settled
             }
         });
-        let own = Pid::this();
-        let numbers =
-            self.proc.iter().flatten().filter_map(|entry| entry.file_name().to_str().ok()?.parse::<i32>().ok());
-        let seen = numbers.map(Pid::from_raw).filter(|pid| *pid != own && !ours.contains(pid));
-        let seen = seen.filter(|pid| kill(*pid, None).is_ok()).count();
+        let seen = self.kin.among(&mut self.proc, ours).count();
         self.bound = seen.saturating_add(self.grants.len());
         self.counted = Instant::now();
     }

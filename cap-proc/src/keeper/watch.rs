@@ -1,7 +1,9 @@
 //! What a keeper waits for while its command runs.
 
+use super::connections::Connections;
 use super::door::Door;
 use super::gauge::Gauge;
+use super::kin::Kin;
 use super::places::Places;
 use crate::lane::{Lane, LaneError};
 use crate::orders::{Birth, Order, Report, failed};
@@ -15,6 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use warden_jail::fork::{hasten, reap};
 use warden_jail::notify::Listener;
 use warden_jail::restart;
+use warden_jail::signals;
 use warden_proto::msg::error::CallError;
 use warden_proto::msg::proc::{ProcessSignal, Toll};
 
@@ -46,8 +49,11 @@ pub struct Watch {
     /// The listener has come, and may be over again: a short command ends before its birth is heard of.
     born: bool,
     places: Places,
+    kin: Kin,
     gauge: Gauge,
     door: Door,
+    /// Where its rule names hosts.
+    connections: Option<Connections>,
 }
 
 /// What was ready, in the order in which it is dealt with.
@@ -68,9 +74,17 @@ impl Watch {
         birth: Lane,
         processes_max: u32,
         (gauge, door): (Gauge, Door),
+        kin: Kin,
     ) -> Result<Self, CallError> {
-        let places = Places::new(processes_max).map_err(|e| failed("open /proc to count its processes", e))?;
-        Ok(Self { child, signals, birth: Some(birth), listener: None, born: false, places, gauge, door })
+        let places = Places::new(processes_max, kin).map_err(|e| failed("open /proc to count its processes", e))?;
+        let gauge = gauge.of(kin);
+        let (birth, listener, connections) = (Some(birth), None, None);
+        Ok(Self { child, signals, birth, listener, born: false, places, kin, gauge, connections, door })
+    }
+
+    /// Its connects are answered by these.
+    pub fn with_connections(self, connections: Option<Connections>) -> Self {
+        Self { connections, ..self }
     }
 
     /// Serves the command until it is over.
@@ -128,9 +142,14 @@ impl Watch {
             fds.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
             fds.len().saturating_sub(1)
         });
+        // What comes is looked for at each turn, so that its place here is not asked after.
+        fds.extend(
+            self.connections.as_ref().and_then(Connections::provider).map(|lane| PollFd::new(lane, PollFlags::POLLIN)),
+        );
+        let connect = self.connections.as_ref().and_then(Connections::next_look);
         let look = self.runs().then(|| self.gauge.next_look());
         let door = self.door.next_look();
-        let timeout = self.places.next_look().into_iter().chain(look).chain(door).min();
+        let timeout = self.places.next_look().into_iter().chain(look).chain(door).chain(connect).min();
         match ppoll(&mut fds, timeout.map(TimeSpec::from_duration), None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(other) => return Err(other),
@@ -211,6 +230,13 @@ impl Watch {
                 }
                 match listener.receive() {
                     Ok(Some(notice)) if notice.is_process() => self.places.ask(notice),
+                    Ok(Some(notice)) if notice.is_signal() => {
+                        let _ = signals::perform(listener, &notice, &self.kin);
+                    }
+                    Ok(Some(notice)) if notice.is_connect() => match &mut self.connections {
+                        Some(connections) => connections.ask(listener, notice),
+                        None => drop(listener.refuse(&notice, libc::EACCES)),
+                    },
                     Ok(Some(notice)) if notice.is_child_handler() => {
                         let _ = restart::perform(listener, &notice);
                     }
@@ -222,6 +248,9 @@ impl Watch {
             }
         }
         self.places.answer(listener, &self.door.own_processes());
+        if let Some(connections) = &mut self.connections {
+            connections.serve(listener);
+        }
     }
 }
 

@@ -49,6 +49,11 @@ pub enum RunnerError {
     /// Whoever waits for it outside of its namespaces is gone: nobody wants it any more.
     #[error("the runner's guard is gone")]
     GuardGone,
+    /// T-01: a file that may be read could be cut.
+    #[error(
+        "this kernel's Landlock (below ABI 3) does not govern truncation, and this host allows no supervisor that would"
+    )]
+    Truncation,
     /// A keeper has died without ending its tree first.
     #[error("keeper {0} died before its command's processes were ended; everything was ended with it")]
     KeeperLost(i32),
@@ -68,12 +73,16 @@ pub struct Bench {
     pub programs: Vec<(OwnedFd, bool)>,
     /// The scratch directory and the path by which commands name it.
     pub scratch: Option<(OwnedFd, Vec<u8>)>,
+    /// Whom commands with a network are connected by.
+    pub provider: Option<Lane>,
     /// For what is no pipe.
     pub null: OwnedFd,
     /// End-of-file on the first when the runner is gone, because only it holds the second.
     pub alive: (OwnedFd, OwnedFd),
     /// Whether `/proc` hides what this process may not trace.
     pub proc_hides: bool,
+    /// Whether the kernel keeps signals of commands among themselves (Landlock ABI 6).
+    pub scoped: bool,
     /// Where the runner works.
     pub enclosure: Enclosure,
     /// What the spawner knows the runner by.
@@ -81,6 +90,12 @@ pub struct Bench {
     /// Whether commands go through the door.
     pub door: DoorState,
 }
+
+/// Landlock governs truncation from here on.
+const TRUNCATION_FROM_ABI: u8 = 3;
+
+/// Landlock confines signals from here on.
+pub const SCOPES_FROM_ABI: u8 = 6;
 
 /// The whole life.
 pub fn live() -> Result<(), RunnerError> {
@@ -123,7 +138,10 @@ fn shut(front: &Lane) -> Result<(Isolation, Bench), RunnerError> {
     // Inside, the guard's end is seen and not felt: what commands left is still to be removed then.
     let privileges = Privileges { parent: parent.map(Pid::as_raw), keep: Some(keep), ..Privileges::default() };
     let life = life.drop_privileges(&privileges)?.lock_down(|(), bench| bench.grants())?;
-    if parent.is_some_and(|parent| kill(parent, None) != Err(Errno::EPERM)) {
+    let scoped = life.isolation().landlock_abi >= SCOPES_FROM_ABI;
+    // Below that no signal is kept from anybody by the kernel: commands have their keepers send theirs, and nothing of
+    // ours ends what it did not make.
+    if scoped && parent.is_some_and(|parent| kill(parent, None) != Err(Errno::EPERM)) {
         return Err(RunnerError::Unproven);
     }
     // T-12: what a dead keeper leaves behind comes here, not to init.
@@ -131,9 +149,14 @@ fn shut(front: &Lane) -> Result<(Isolation, Bench), RunnerError> {
     let isolation = life.isolation().clone();
     let mut bench = life.serve(|(), bench| bench);
     // Tried in the jail that keepers will try it in.
-    if bench.setup.needs_door() {
+    let cuts = isolation.landlock_abi < TRUNCATION_FROM_ABI;
+    if bench.setup.needs_door() || cuts {
         bench.door = if door_is_possible() { DoorState::Open } else { DoorState::Impossible };
     }
+    if cuts && bench.door != DoorState::Open {
+        return Err(RunnerError::Truncation);
+    }
+    bench.scoped = scoped;
     Ok((isolation, bench))
 }
 
@@ -173,6 +196,7 @@ fn prepare() -> Result<Bench, RunnerError> {
     } else {
         None
     };
+    let provider = if setup.connects { Some(Lane::new(take()?)) } else { None };
     let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(system("open /dev/null"))?;
     let alive = pipe2(OFlag::O_CLOEXEC).map_err(system("make a pipe"))?;
     // A `/proc` that is mounted for a pid namespace of ours hides nothing of it.
@@ -183,9 +207,11 @@ fn prepare() -> Result<Bench, RunnerError> {
         workspaces,
         programs,
         scratch,
+        provider,
         null,
         alive,
         proc_hides,
+        scoped: false,
         enclosure,
         number,
         door: DoorState::Unneeded,
@@ -198,7 +224,8 @@ impl Bench {
         let programs = self.programs.iter().map(|(program, _)| program);
         let scratch = self.scratch.iter().map(|(directory, _)| directory);
         let rest = [&self.null, &self.alive.0, &self.alive.1].into_iter().chain(&self.enclosure.guard);
-        self.workspaces.iter().chain(programs).chain(scratch).chain(rest).map(AsRawFd::as_raw_fd).collect()
+        let owned = self.workspaces.iter().chain(programs).chain(scratch).chain(rest).map(AsRawFd::as_raw_fd);
+        owned.chain(self.provider.iter().map(|provider| provider.as_fd().as_raw_fd())).collect()
     }
 
     /// How the names of this runner's private directories begin; another runner may work in the same scratch directory,

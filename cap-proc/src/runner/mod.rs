@@ -7,5 +7,5 @@ mod enclosure;
 mod life;
 mod serve;
 
-pub use life::{Bench, live};
+pub use life::{Bench, SCOPES_FROM_ABI, live};
 pub use serve::{end_everything, watch_children};

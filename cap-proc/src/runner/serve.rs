@@ -5,7 +5,7 @@
 //! ended keepers did not come to remove of their commands' files, the runner removes before it ends itself (T-06).
 
 use super::life::{Bench, RunnerError};
-use crate::keeper::{self, Assignment, PrivateDirectory, remove_left};
+use crate::keeper::{self, Assignment, PrivateDirectory, end_children, remove_left};
 use crate::lane::{Lane, LaneError};
 use crate::orders::{DoorState, Launch, Launched, NO_WORKSPACE, failed};
 use nix::errno::Errno;
@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use warden_jail::fork::{Forked, fork_single_threaded, reap as reap_child};
+use warden_proto::msg::connect::ConnectLane;
 use warden_proto::msg::error::{CallError, ErrorCode};
 
 /// What keepers get to end their trees when the front is gone, before the runner ends all of them.
@@ -38,7 +39,12 @@ pub fn serve(front: Lane, bench: Bench) -> Result<(), RunnerError> {
             break;
         }
     }
-    end_everything();
+    // Process 1 reaches nobody outside of its namespace, with a scope or without.
+    if bench.scoped || bench.enclosure.is_inside() {
+        end_everything()
+    } else {
+        end_children()
+    }
     if let Some((scratch, _)) = &bench.scratch {
         remove_left_files(scratch, &bench, &keepers);
     }
@@ -142,6 +148,23 @@ pub fn end_everything() {
     }
 }
 
+/// A lane of the command's own to whoever provides connections, where its rule names hosts. Others would hear what is not
+/// theirs on a lane that several held.
+fn connections(bench: &Bench, launch: &Launch) -> Result<Option<OwnedFd>, CallError> {
+    let command = bench.setup.commands.get(usize::from(launch.command));
+    if !command.is_some_and(|command| command.network) {
+        return Ok(None);
+    }
+    let missing =
+        || CallError::new(ErrorCode::Unavailable, "nobody provides the connections that the command's rule allows");
+    let provider = bench.provider.as_ref().ok_or_else(missing)?;
+    let (ours, theirs) = Lane::pair().map_err(|e| failed("make a socket", e))?;
+    let lane = ConnectLane { process: launch.process, command: launch.command };
+    // Without waiting: a provider that does not listen must not keep the runner from ending anything (T-06).
+    provider.send(&lane, &[theirs.as_fd()], false).map_err(|_| missing())?;
+    Ok(Some(ours))
+}
+
 /// Forks a keeper for one launch and returns the front's end of its control lane.
 fn start(
     bench: &Bench,
@@ -161,6 +184,7 @@ fn start(
     if !known || !place || pipes != descriptors.len() || launch.processes_max == 0 {
         return Err(CallError::new(ErrorCode::Internal, "the front asked for something the runner was not set up for"));
     }
+    let connections = connections(bench, &launch)?;
     let (control, theirs) = Lane::pair().map_err(|e| failed("make its control socket", e))?;
     let mut pipes = descriptors.into_iter();
     let stdio = launch.piped.map(|piped| if piped { pipes.next() } else { None });
@@ -170,6 +194,6 @@ fn start(
             keepers.insert(child);
             Ok(control)
         }
-        Forked::Child => keeper::live(Assignment { bench, launch, stdio, control: theirs, runner }),
+        Forked::Child => keeper::live(Assignment { bench, launch, stdio, control: theirs, connections, runner }),
     }
 }

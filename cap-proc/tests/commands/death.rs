@@ -153,6 +153,7 @@ fn a_program_that_cannot_run_is_an_answer() {
         growth_rule: warden_proto::Text::default(),
         commands: List::default(),
         bounds: Options::default().bounds,
+        connects: false,
         scratch: false,
         namespaces: Wish::Off,
     };

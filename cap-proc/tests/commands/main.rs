@@ -10,7 +10,10 @@ mod jail;
 mod limits;
 mod memory;
 mod namespaces;
+mod network;
+mod older;
 mod private;
+mod provider;
 #[path = "../../../tests/src/skip.rs"]
 mod skip;
 mod support;

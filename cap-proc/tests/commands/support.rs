@@ -35,9 +35,14 @@ pub struct Options {
     pub in_memory: bool,
     /// As on a host where nobody may look into another process: the call that does answers EPERM.
     pub no_tracing: bool,
+    /// Commands whose rules name hosts, by index, and the runner's end of the lane to whoever connects them.
+    pub network: Vec<u16>,
+    pub provider: Option<OwnedFd>,
     /// As nobody, under a parent of the same uid, as an unprivileged broker would.
     pub as_nobody: bool,
     pub namespaces: Wish,
+    /// As on a kernel with this Landlock, which debug builds can be told.
+    pub landlock_abi: Option<u8>,
     /// The runner is started where no further user namespace may be made.
     pub hardened: bool,
 }
@@ -104,7 +109,10 @@ impl Default for Options {
             no_tracing: false,
             as_nobody: false,
             namespaces: wish(),
+            landlock_abi: None,
             hardened: false,
+            network: Vec::new(),
+            provider: None,
         }
     }
 }
@@ -147,11 +155,20 @@ os.execve(sys.argv[1], sys.argv[1:], {})";
 
 /// Starts cap-proc with sockets as its first descriptors and files after them; the shell only opens and moves them. The
 /// environment holds a secret that no command may see.
-fn start(role: &str, sockets: Vec<OwnedFd>, files: &[String], how: (bool, bool, bool)) -> Child {
-    let (as_nobody, hardened, no_tracing) = how;
+fn start(
+    role: &str,
+    sockets: Vec<OwnedFd>,
+    files: &[String],
+    last: Option<OwnedFd>,
+    (as_nobody, hardened, no_tracing): (bool, bool, bool),
+    abi: Option<u8>,
+) -> Child {
     let count = sockets.len();
     let mut moves: Vec<String> = (0..count).map(|n| format!("{}<&{n}", n + 3)).collect();
     moves.extend(files.iter().enumerate().map(|(n, path)| format!("{}<'{path}'", n + 3 + count)));
+    if last.is_some() {
+        moves.push(format!("{}<&1", 3 + count + files.len()));
+    }
     moves.push("0</dev/null 1>/dev/null".to_owned());
     let moves = moves.join(" ");
     let program = env!("CARGO_BIN_EXE_cap-proc");
@@ -170,11 +187,12 @@ fn start(role: &str, sockets: Vec<OwnedFd>, files: &[String], how: (bool, bool, 
     let mut command = Command::new("/bin/bash");
     // Bash takes a socket for a remote login and would read a start-up file.
     command.args(["--norc", "-c", &script]).env_clear().env("BROKER_SECRET", "hunter2");
+    command.envs(abi.map(|abi| ("WARDEN_TEST_LANDLOCK_ABI", abi.to_string())));
     let mut sockets = sockets.into_iter();
     if let Some(first) = sockets.next() {
         command.stdin(Stdio::from(first));
     }
-    if let Some(second) = sockets.next() {
+    if let Some(second) = sockets.next().or(last) {
         command.stdout(Stdio::from(second));
     }
     command.spawn().unwrap()
@@ -221,11 +239,12 @@ impl Helper {
         if options.as_nobody {
             owned.iter().for_each(|path| std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap());
         }
-        let commands = options.commands.iter().map(|(setup, _)| RunnerCommand {
+        let commands = options.commands.iter().enumerate().map(|(n, (setup, _))| RunnerCommand {
             name: setup.name.clone(),
             env: setup.env.clone(),
             exec_workspace: setup.exec_workspace,
             unchecked: setup.unchecked,
+            network: options.network.iter().any(|index| usize::from(*index) == n),
         });
         let runner_setup = RunnerSetup {
             build_id: build_id(),
@@ -235,14 +254,22 @@ impl Helper {
             bounds: options.bounds.clone(),
             scratch: options.scratch,
             namespaces: options.namespaces,
+            connects: options.provider.is_some(),
         };
         let document = sealed(&codec::encode(&runner_setup).unwrap());
         files.insert(0, format!("/proc/{}/fd/{}", std::process::id(), document.as_raw_fd()));
         let (to_runner, at_runner) = socket::pair().unwrap();
         let how = (options.as_nobody, options.hardened, options.no_tracing);
-        let runner = start("--runner", vec![at_runner], &files, how);
+        let runner = start("--runner", vec![at_runner], &files, options.provider, how, options.landlock_abi);
         let (link, at_front) = socket::pair().unwrap();
-        let front = start("--front", vec![at_front, to_runner], &[], (options.as_nobody, false, false));
+        let front = start(
+            "--front",
+            vec![at_front, to_runner],
+            &[],
+            None,
+            (options.as_nobody, false, false),
+            options.landlock_abi,
+        );
         let mut link = FrameSocket::new(link);
         let setup = ProcSetup {
             task: [3; 16],

@@ -18,6 +18,10 @@ pub struct RuleFile {
     /// The role whose filter always lies under this one; it brings the architecture check.
     #[serde(default)]
     over: Option<String>,
+    /// The role whose rules these are, those for the calls in `but_for` left out, and own ones added.
+    same_as: Option<String>,
+    #[serde(default)]
+    but_for: Vec<String>,
     #[serde(default)]
     allow: Vec<Entry>,
     #[serde(default)]
@@ -127,13 +131,16 @@ pub struct Filter {
     pub self_test: Vec<(String, u16)>,
 }
 
-pub fn compile(text: &str) -> Result<Filter, String> {
+/// Compiles one file; `text_of` gives that of another role.
+pub fn compile(text: &str, text_of: impl Fn(&str) -> Option<String>) -> Result<Filter, String> {
     let file: RuleFile = serde_json::from_str(text).map_err(|e| e.to_string())?;
-    let mut rules = Vec::new();
-    for (entries, kind) in [(&file.kill, "kill"), (&file.allow, "allow"), (&file.errno, "errno")] {
-        for entry in entries {
-            entry.rules(kind, &mut rules)?;
-        }
+    let mut rules = file.own_rules()?;
+    if let Some(other) = &file.same_as {
+        let text = text_of(other).ok_or_else(|| format!("same_as: there is no role {other}"))?;
+        let other: RuleFile = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        rules.extend(file.taken_over(&other)?);
+    } else if !file.but_for.is_empty() {
+        return Err("`but_for` belongs to `same_as`".into());
     }
     let default = match file.default {
         DefaultAction::KillProcess => Action::KillProcess,
@@ -157,6 +164,33 @@ pub fn compile(text: &str) -> Result<Filter, String> {
 }
 
 impl RuleFile {
+    fn own_rules(&self) -> Result<Vec<Rule>, String> {
+        let mut rules = Vec::new();
+        for (entries, kind) in [(&self.kill, "kill"), (&self.allow, "allow"), (&self.errno, "errno")] {
+            for entry in entries {
+                entry.rules(kind, &mut rules)?;
+            }
+        }
+        Ok(rules)
+    }
+
+    /// The rules of `other` but for some calls, each of which it must have.
+    fn taken_over(&self, other: &RuleFile) -> Result<Vec<Rule>, String> {
+        if other.same_as.is_some() || other.over != self.over {
+            return Err("same_as: that role lies over another filter, or takes over rules itself".into());
+        }
+        let mut rules = other.own_rules()?;
+        for name in &self.but_for {
+            let number = syscalls::number(name).ok_or_else(|| format!("`{name}` is no system call of x86-64"))?;
+            let before = rules.len();
+            rules.retain(|rule| i64::from(rule.number) != number);
+            if rules.len() == before {
+                return Err(format!("but_for: {} has no rule for `{name}`", other.role));
+            }
+        }
+        Ok(rules)
+    }
+
     /// A denylist says what it leaves as well as what it takes: a call that nobody has decided about does not build,
     /// and a number that has no name here yet is answered as by a kernel that does not know it (T-03, T-07).
     fn beyond(&self, rules: &mut Vec<Rule>) -> Result<Option<Beyond>, String> {

@@ -148,7 +148,7 @@ pub fn kernel_abi() -> u8 {
             LANDLOCK_CREATE_RULESET_VERSION,
         )
     };
-    u8::try_from(version).unwrap_or(0)
+    crate::abi::lowered(u8::try_from(version).unwrap_or(0))
 }
 
 impl Domain {

@@ -13,9 +13,11 @@
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("warden-jail has rule files for x86-64 Linux only");
 
+pub mod abi;
 #[allow(dead_code, clippy::indexing_slicing)]
 // shared with build.rs, which checks programs with all of it
 mod bpf;
+pub mod connect;
 pub mod descriptors;
 pub mod fork;
 pub mod landlock;
@@ -35,6 +37,7 @@ mod rules;
 pub mod same;
 pub mod seccomp;
 pub mod self_test;
+pub mod signals;
 pub mod witness;
 
 pub use landlock::{GrantKind, Grants};

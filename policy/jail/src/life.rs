@@ -219,8 +219,8 @@ pub fn enter_command_domain(grants: &Grants<'_>) -> Result<CommandDomain, LifeEr
 
 /// The second half: the filter. The mark that [`crate::notify::install_supervised`] returned beside the listener proves that
 /// the calls which this filter lets pass wait for the keeper.
-pub fn lock_down_command_supervised(domain: CommandDomain, _supervised: Supervised) -> Result<Isolation, LifeError> {
-    filter(Role::CapProcCommandSupervised, domain.0, 3)
+pub fn lock_down_command_supervised(domain: CommandDomain, supervised: Supervised) -> Result<Isolation, LifeError> {
+    filter(supervised.role, domain.0, 3)
 }
 
 fn filter(role: Role, entered: Entered, seccomp_filters: u8) -> Result<Isolation, LifeError> {

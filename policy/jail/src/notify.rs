@@ -10,9 +10,11 @@
 //! their path lies in memory that can change, and what their descriptor means can too (T-01, T-02, T-07).
 
 use crate::bpf::{self, Action, Condition, Op, Rule};
+use crate::role::Role;
+use crate::signals;
 use seccompiler::sock_filter;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use thiserror::Error;
 
 #[derive(Debug, Error)]
@@ -53,15 +55,27 @@ impl Notice {
         METADATA.contains(&i64::from(self.number))
     }
 
+    /// A connect of a command whose rule names hosts, to be answered by [`crate::connect`].
+    pub fn is_connect(&self) -> bool {
+        i64::from(self.number) == libc::SYS_connect
+    }
+
+    /// A signal of a command that has no scope, to be answered by [`crate::signals::perform`].
+    pub fn is_signal(&self) -> bool {
+        signals::CALLS.contains(&i64::from(self.number))
+    }
+
     /// A handler for ended children, to be answered by [`crate::restart::perform`].
     pub fn is_child_handler(&self) -> bool {
         i64::from(self.number) == libc::SYS_rt_sigaction
     }
 }
 
-/// Says that changes of mode and times wait for a listener in this process.
+/// Says that changes of mode and times wait for a listener in this process, and which role's filter that lets be.
 #[derive(Debug)]
-pub struct Supervised(());
+pub struct Supervised {
+    pub(crate) role: Role,
+}
 
 /// Which calls wait besides new processes and handlers of ended children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +84,36 @@ pub enum Waiting {
     Metadata,
     /// Those, and every call that opens, makes, moves or removes by a path.
     Paths,
+}
+
+/// What a command has by its keeper, or not at all, besides what every keeper performs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mediated {
+    pub network: Network,
+    pub signals: Signals,
+}
+
+impl Mediated {
+    /// No network, and signals that Landlock confines.
+    pub const NOTHING: Mediated = Mediated { network: Network::Refused, signals: Signals::Scope };
+}
+
+/// Who confines a command's signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signals {
+    /// Landlock, from ABI 6 on.
+    Scope,
+    /// They wait, and the keeper must answer them by [`crate::signals::perform`]; the command stays one process group.
+    Keeper,
+}
+
+/// Where a command's TCP sockets lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// It has none.
+    Refused,
+    /// Its connects wait, and the keeper must answer them by [`crate::connect`].
+    Connected,
 }
 
 const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
@@ -81,6 +125,8 @@ const NOTIF_SEND: libc::c_ulong = 0xc018_2101;
 const NOTIF_ID_VALID: libc::c_ulong = 0x4008_2102;
 const NOTIF_ADDFD: libc::c_ulong = 0x4018_2103;
 const FLAG_CONTINUE: u32 = 1;
+/// The number is the caller's own choice.
+const ADDFD_SETFD: u32 = 1;
 
 /// `struct seccomp_notif_addfd`, which libc does not have.
 #[repr(C)]
@@ -102,7 +148,7 @@ pub fn install() -> Result<Listener, NotifyError> {
 
 /// The same, for handlers of ended children and what `waiting` says besides: the keeper must answer them by
 /// [`crate::restart::perform`], [`crate::metadata::perform`] and its door.
-pub fn install_supervised(waiting: Waiting) -> Result<(Listener, Supervised), NotifyError> {
+pub fn install_supervised(waiting: Waiting, mediated: Mediated) -> Result<(Listener, Supervised), NotifyError> {
     let mut rules = processes();
     let of_children = Condition { index: 0, qword: false, op: Op::Eq, value: libc::SIGCHLD as u64, mask: 0 };
     // With a null pointer the call only asks which handler there is.
@@ -123,7 +169,23 @@ pub fn install_supervised(waiting: Waiting) -> Result<(Listener, Supervised), No
             action: Action::Errno(libc::ENOSYS as u16),
         }),
     }
-    Ok((listen(&rules)?, Supervised(())))
+    if mediated.signals == Signals::Keeper {
+        rules.extend(signals::CALLS.map(|number| waits(number, vec![])));
+        // T-07, T-12: by its group the keeper knows who is its command's.
+        rules.extend([libc::SYS_setsid, libc::SYS_setpgid].map(|number| Rule {
+            number: number as u32,
+            conditions: vec![],
+            action: Action::Errno(libc::EPERM as u16),
+        }));
+    }
+    let role = match mediated.network {
+        Network::Refused => Role::CapProcCommandSupervised,
+        Network::Connected => {
+            rules.push(waits(libc::SYS_connect, vec![]));
+            Role::CapProcCommandNetwork
+        }
+    };
+    Ok((listen(&rules)?, Supervised { role }))
 }
 
 /// What [`crate::metadata`] performs. A descriptor opened to read is enough for fchmod and fchown, in a read-only workspace
@@ -290,6 +352,28 @@ impl Listener {
         };
         drop(opened);
         self.reply(notice.id, i64::from(number), 0, 0).map_err(|_| nix::Error::EIO)
+    }
+
+    /// Puts a descriptor under a number of the caller's, in the place of what is there; the call goes on waiting. An error is
+    /// the caller's table being too small; `false` where nobody waits any more.
+    pub(crate) fn put(
+        &self,
+        notice: &Notice,
+        given: BorrowedFd<'_>,
+        number: RawFd,
+        close_on_exec: bool,
+    ) -> nix::Result<bool> {
+        let source = u32::try_from(given.as_raw_fd()).map_err(|_| nix::Error::EBADF)?;
+        let number = u32::try_from(number).map_err(|_| nix::Error::EBADF)?;
+        let number_flags = if close_on_exec { libc::O_CLOEXEC.unsigned_abs() } else { 0 };
+        let add = AddDescriptor { id: notice.id, flags: ADDFD_SETFD, source, number, number_flags };
+        // SAFETY: the kernel reads one seccomp_notif_addfd, whose size is part of the request number.
+        let answer = unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIF_ADDFD, &raw const add) };
+        match nix::Error::result(answer) {
+            Ok(_) => Ok(true),
+            Err(nix::Error::ENOENT) => Ok(false),
+            Err(other) => Err(other),
+        }
     }
 
     /// Answers that the call was done, by the supervisor.

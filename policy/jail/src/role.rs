@@ -21,13 +21,15 @@ pub enum Role {
     CapProcCommand,
     /// The same where the keeper performs changes of mode and times.
     CapProcCommandSupervised,
+    /// The same where its rule names hosts: TCP, connected by the keeper.
+    CapProcCommandNetwork,
     /// cap-llm with the replay provider: no network at all.
     CapLlmReplay,
 }
 
 impl Role {
     /// Every role, for `warden doctor` and tests.
-    pub const ALL: [Role; 10] = [
+    pub const ALL: [Role; 11] = [
         Role::Broker,
         Role::Template,
         Role::Worker,
@@ -37,6 +39,7 @@ impl Role {
         Role::CapProcRunner,
         Role::CapProcCommand,
         Role::CapProcCommandSupervised,
+        Role::CapProcCommandNetwork,
         Role::CapLlmReplay,
     ];
 
@@ -52,6 +55,7 @@ impl Role {
             Role::CapProcRunner => "cap-proc-runner",
             Role::CapProcCommand => "cap-proc-command",
             Role::CapProcCommandSupervised => "cap-proc-command-supervised",
+            Role::CapProcCommandNetwork => "cap-proc-command-network",
             Role::CapLlmReplay => "cap-llm-replay",
         }
     }

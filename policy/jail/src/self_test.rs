@@ -18,6 +18,10 @@ pub enum Act {
     OpenRoot,
     /// Makes a unix socket: works.
     UnixSocket,
+    /// Makes a TCP socket: works.
+    InetSocket,
+    /// Makes a UDP socket: works.
+    InetDatagram,
     /// Asks to be traced by the parent: works.
     TraceMe,
     /// `execve` of a null path: EFAULT.
@@ -62,6 +66,8 @@ const fn call(act: Act) -> (c_long, [c_long; 4]) {
             let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
             (libc::SYS_socket, [libc::AF_UNIX as c_long, kind as c_long, 0, 0])
         }
+        Act::InetSocket => inet(libc::SOCK_STREAM),
+        Act::InetDatagram => inet(libc::SOCK_DGRAM),
         Act::TraceMe => (libc::SYS_ptrace, [libc::PTRACE_TRACEME as c_long, 0, 0, 0]),
         Act::NullExec => (libc::SYS_execve, [0; 4]),
         Act::UnshareNothing => (libc::SYS_unshare, [0; 4]),
@@ -71,6 +77,10 @@ const fn call(act: Act) -> (c_long, [c_long; 4]) {
             (libc::SYS_seccomp, [libc::SECCOMP_SET_MODE_FILTER as c_long, flag, 0, 0])
         }
     }
+}
+
+const fn inet(kind: i32) -> (c_long, [c_long; 4]) {
+    (libc::SYS_socket, [libc::AF_INET as c_long, (kind | libc::SOCK_CLOEXEC) as c_long, 0, 0])
 }
 
 /// The errno of one act, 0 for success. A descriptor that an act opened is closed again.
@@ -84,7 +94,7 @@ pub(crate) fn attempt(act: Act) -> i32 {
     if answer < 0 {
         return std::io::Error::last_os_error().raw_os_error().unwrap_or(-1);
     }
-    if matches!(act, Act::OpenRoot | Act::UnixSocket) {
+    if matches!(act, Act::OpenRoot | Act::UnixSocket | Act::InetSocket | Act::InetDatagram) {
         // SAFETY: the kernel has just given this descriptor to us, nobody else knows it.
         unsafe { libc::close(answer as i32) };
     }

@@ -71,8 +71,12 @@ fn landlock(found: &Findings) -> Check {
             return Check::ok("landlock", format!("ABI {abi}, a domain refused what it does not grant"));
         }
         1 => "file actions and commands are refused: a rename cannot be told from an escape",
-        2 => "commands are refused: truncation by path cannot be held; the other jails' filters cover it",
-        _ => "commands are refused: signals cannot be held; the other jails' filters cover it",
+        2 => {
+            "truncation by path is held by the supervisor of each command, without which none runs, and signals by its keeper"
+        }
+        _ => {
+            "signals of commands are sent by their keepers, and no program in a command leads a session or a process group"
+        }
     };
     Check::degraded("landlock", format!("ABI {abi}"), format!("{consequence}; a kernel from 6.12 on has all"))
 }
@@ -84,7 +88,7 @@ fn landlock_scope(found: &Findings) -> Check {
     Check::degraded(
         "landlock scopes",
         "not here (they need ABI 6)",
-        "commands are refused: they could signal what else the user runs, and their trees could not be ended at once",
+        "signals of commands are sent by their keepers, and a command's processes are ended one by one",
     )
 }
 

@@ -12,6 +12,7 @@ pub const TESTS: &[crate::Test] = &[
     ("runner_refuses_the_kernels_back_doors", doors),
     ("runner_keeps_what_it_needs", needs),
     ("command_loses_listeners_and_metadata_by_path", command_filter),
+    ("the_fence_behind_connect_stands_where_the_filter_leaves_it", fence),
     ("command_cannot_signal_out_of_its_scope", scope),
     ("commands_run_in_their_workspace_and_not_beside_it", programs),
     ("a_private_directory_executes_only_where_that_is_granted", private_programs),
@@ -35,7 +36,9 @@ pub fn command(grants: &Grants<'_>) -> bool {
 fn doors() {
     let acts: &[(&str, Ended, Act)] = &[
         ("unix socket", EACCES, || call!(libc::SYS_socket, libc::AF_UNIX, libc::SOCK_STREAM)),
-        ("inet socket", EACCES, || call!(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM)),
+        ("inet socket of datagrams", EACCES, || call!(libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM)),
+        ("inet socket of MPTCP", EACCES, || call!(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM, 262)),
+        ("a port", EACCES, || call!(libc::SYS_bind, -1)),
         ("packet socket", EACCES, || call!(libc::SYS_socket, libc::AF_PACKET, libc::SOCK_RAW)),
         ("vsock", EACCES, || call!(libc::SYS_socket, libc::AF_VSOCK, libc::SOCK_STREAM)),
         ("datagram pair", EACCES, || pair(libc::SOCK_DGRAM)),
@@ -143,6 +146,11 @@ fn command_filter() {
     let own = std::process::id();
     assert_eq!(tries(&|| call!(libc::SYS_kcmp, own, own, 1, 0, 0)), EPERM, "a comparison of processes");
     assert_eq!(tries(&|| call!(libc::SYS_seccomp, 1, 0, 0)), Ended::Errno(libc::EFAULT), "a plain filter");
+    assert_eq!(
+        tries(&|| call!(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM)),
+        EACCES,
+        "TCP, which is for others"
+    );
     assert_eq!(tries(&|| call!(libc::SYS_chmod, path.as_ptr(), 0o600)), EPERM);
     assert_eq!(tries(&|| call!(libc::SYS_fchmodat, at, path.as_ptr(), 0o600)), EPERM);
     assert_eq!(tries(&|| call!(452, at, path.as_ptr(), 0o600, 0)), EPERM, "fchmodat2");
@@ -151,6 +159,20 @@ fn command_filter() {
         tries(&|| call!(libc::SYS_setxattr, path.as_ptr(), c"user.x".as_ptr(), 0, 0, 0)),
         Ended::Errno(libc::EOPNOTSUPP)
     );
+}
+
+/// The runner's filter leaves TCP to commands with hosts; its Landlock domain has no port, and theirs lie in it.
+fn fence() {
+    if warden_jail::landlock::kernel_abi() < 4 {
+        crate::skip::skipped("Landlock has no ports here");
+        return;
+    }
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("listens");
+    let port = server.local_addr().expect("an address").port();
+    let connect =
+        || std::net::TcpStream::connect(("127.0.0.1", port)).map_or_else(|e| e.raw_os_error().unwrap_or(254), |_| 0);
+    assert_eq!(attempt(runner, connect), EACCES);
+    assert_eq!(attempt(unprivileged, connect), Ended::Worked, "control");
 }
 
 fn scope() {

@@ -123,9 +123,27 @@ impl Rule {
 
 /// The rules of one file, in the order in which they are judged.
 fn rules(role: Role) -> Vec<Rule> {
+    let file = file(role.name());
+    let mut rules = of_file(&file);
+    if let Some(other) = file["same_as"].as_str() {
+        let but_for = |rule: &Rule| file["but_for"].as_array().into_iter().flatten().any(|call| *call == rule.call);
+        rules.extend(of_file(&self::file(other)).into_iter().filter(|rule| !but_for(rule)));
+        rules.sort_by_key(|rule| match rule.answer {
+            Answer::Kill => 0,
+            Answer::Allow => 1,
+            Answer::Errno(_) => 2,
+        });
+    }
+    rules
+}
+
+fn file(role: &str) -> Value {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../seccomp");
     let text = std::fs::read_to_string(folder.join(format!("{role}.x86_64.json"))).expect("a rule file");
-    let file: Value = serde_json::from_str(&text).expect("JSON");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+fn of_file(file: &Value) -> Vec<Rule> {
     let mut rules = Vec::new();
     for list in ["kill", "allow", "errno"] {
         for entry in file[list].as_array().into_iter().flatten() {
@@ -159,12 +177,13 @@ fn judged(all: &[Vec<Rule>], number: i64, args: &[u64; 6]) -> Answer {
     *killed.or(refused).unwrap_or(&Answer::Allow)
 }
 
-/// The two jails of commands, with the files of rules that are in force there.
-const JAILS: [Role; 2] = [Role::CapProcCommand, Role::CapProcCommandSupervised];
+/// The jails of commands, with the files of rules that are in force there.
+const JAILS: [Role; 3] = [Role::CapProcCommand, Role::CapProcCommandSupervised, Role::CapProcCommandNetwork];
 
 fn in_jail(jail: Role, tree: &Tree, act: impl FnOnce() -> i32) -> Ended {
     match jail {
         Role::CapProcCommandSupervised => tree.tries(act),
+        Role::CapProcCommandNetwork => tree.tries_connected(act),
         _ => attempt(|| command(&Grants::none()), act),
     }
 }

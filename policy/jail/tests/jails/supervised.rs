@@ -65,6 +65,10 @@ fn launch_in<'a>(
 
 /// Starts a child whose changes of mode and times wait too, in a workspace; `seen` beside it is read-only.
 pub fn start_in(workspace: &Path, act: impl FnOnce() -> i32) -> (i32, Listener, OwnedFd) {
+    start_with(workspace, notify::Mediated::NOTHING, act)
+}
+
+fn start_with(workspace: &Path, mediated: notify::Mediated, act: impl FnOnce() -> i32) -> (i32, Listener, OwnedFd) {
     let opened: OwnedFd = std::fs::File::open(workspace).expect("opens").into();
     let seen: OwnedFd = std::fs::File::open(workspace.with_file_name("seen")).expect("opens").into();
     let grants = || {
@@ -81,7 +85,7 @@ pub fn start_in(workspace: &Path, act: impl FnOnce() -> i32) -> (i32, Listener, 
     let (pid, listener) = launch_in(&grants(), act, || {
         std::env::set_current_dir(workspace).ok()?;
         let domain = life::enter_command_domain(&grants()).ok()?;
-        let (listener, supervised) = notify::install_supervised(notify::Waiting::Metadata).ok()?;
+        let (listener, supervised) = notify::install_supervised(notify::Waiting::Metadata, mediated).ok()?;
         let lock = move || reported(life::lock_down_command_supervised(domain, supervised));
         Some((listener, Box::new(lock)))
     });
@@ -103,6 +107,8 @@ fn keep(pid: i32, listener: &Listener, writable: &OwnedFd) -> Ended {
         };
         if notice.is_process() {
             listener.proceed(&notice).expect("answers");
+        } else if notice.is_connect() {
+            listener.refuse(&notice, libc::ECONNREFUSED).expect("answers");
         } else if notice.is_child_handler() {
             restart::perform(listener, &notice).expect("answers");
         } else {
@@ -207,6 +213,13 @@ impl Tree {
 
     pub fn absolute(&self, name: &str) -> CString {
         CString::new(self.path(name).into_os_string().into_encoded_bytes()).expect("no NUL")
+    }
+
+    /// Runs an act of a command whose rule names hosts; its keeper connects nothing.
+    pub fn tries_connected(&self, act: impl FnOnce() -> i32) -> Ended {
+        let mediated = notify::Mediated { network: notify::Network::Connected, ..notify::Mediated::NOTHING };
+        let (pid, listener, opened) = start_with(&self.path("work"), mediated, act);
+        keep(pid, &listener, &opened)
     }
 
     /// Runs an act under a keeper that performs.

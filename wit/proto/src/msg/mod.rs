@@ -1,5 +1,6 @@
 //! Every message of link B, grouped by who speaks it.
 
+pub mod connect;
 pub mod error;
 pub mod fs;
 pub mod life;

@@ -329,6 +329,8 @@ pub struct RunnerCommand {
     pub exec_workspace: bool,
     /// Runs without the door where this host allows none.
     pub unchecked: bool,
+    /// Its rule names hosts: its connects are made by whom `connects` leads to.
+    pub network: bool,
 }
 
 /// What the policy says of something that not every host offers.
@@ -345,8 +347,8 @@ pub enum Wish {
 /// Setup document of cap-proc's runner, which has no link B.
 ///
 /// Inherited descriptors, from [`super::life::INHERITED_FD`] on: this document in a sealed memfd (its length is the
-/// file's), an O_PATH directory for each workspace, an open program for each command, and the task's scratch directory
-/// if there is one. Descriptor 3 is the socket to the front.
+/// file's), an O_PATH directory for each workspace, an open program for each command, the task's scratch directory
+/// if there is one, and the lane to whoever provides connections if there is one ([`super::connect`]). Descriptor 3 is the socket to the front.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct RunnerSetup {
     /// [`crate::build_id`] of the broker.
@@ -363,6 +365,8 @@ pub struct RunnerSetup {
     pub scratch: bool,
     /// Whether it and its commands are in namespaces of their own.
     pub namespaces: Wish,
+    /// Whether a lane to a provider of connections follows that; without it no command with a network starts.
+    pub connects: bool,
 }
 
 impl RunnerSetup {
