@@ -52,7 +52,6 @@ fn doors() {
         ("clone into a pid namespace", EPERM, || call!(libc::SYS_clone, libc::CLONE_NEWPID | libc::SIGCHLD)),
         ("clone3", ENOSYS, || call!(libc::SYS_clone3, 0, 0)),
         ("ptrace", EPERM, || call!(libc::SYS_ptrace, libc::PTRACE_ATTACH, 1)),
-        ("reading another's memory", EPERM, || call!(libc::SYS_process_vm_readv, 1)),
         ("another's descriptor", EPERM, || call!(libc::SYS_pidfd_getfd, 0, 0)),
         ("keyrings", EPERM, || call!(libc::SYS_keyctl, 0, -4)),
         ("io_uring", ENOSYS, || call!(libc::SYS_io_uring_setup, 1)),
@@ -145,6 +144,7 @@ fn command_filter() {
     assert_eq!(tries(&|| call!(libc::SYS_seccomp, 1, 8, 0)), EPERM, "a listener");
     let own = std::process::id();
     assert_eq!(tries(&|| call!(libc::SYS_kcmp, own, own, 1, 0, 0)), EPERM, "a comparison of processes");
+    assert_eq!(tries(&|| call!(libc::SYS_process_vm_readv, own)), EPERM, "reading memory, which is the keeper's to do");
     assert_eq!(tries(&|| call!(libc::SYS_seccomp, 1, 0, 0)), Ended::Errno(libc::EFAULT), "a plain filter");
     assert_eq!(
         tries(&|| call!(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM)),

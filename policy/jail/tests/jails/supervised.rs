@@ -269,7 +269,7 @@ fn changes() {
     let link = tree.absolute("work/link");
     assert_eq!(tree.tries(|| touch(&link, 0)), refused);
     assert_eq!(tree.tries(|| touch(&link, libc::AT_SYMLINK_NOFOLLOW)), Ended::Worked, "the link itself lies inside");
-    assert_eq!(tree.tries(|| call!(libc::SYS_chown, absolute.as_ptr(), 0, 0)), refused, "owners never");
+    assert_eq!(tree.tries(|| call!(libc::SYS_chown, absolute.as_ptr(), 12_345, 0)), refused, "owners never");
 }
 
 /// A keeper that answers everything with `proceed` does not open the hole.
