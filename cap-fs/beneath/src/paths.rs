@@ -7,6 +7,7 @@
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use rustix::fs::StatxFlags;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -155,10 +156,31 @@ pub fn facts(fd: impl AsFd) -> Result<FileStat, Errno> {
     fstat(fd)
 }
 
-/// The number of the mount that it lies on (Linux 5.8).
-pub fn mount_of(fd: BorrowedFd<'_>) -> nix::Result<u64> {
-    let facts = rustix::fs::statx(fd, c"", rustix::fs::AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::MNT_ID);
-    facts.map(|facts| facts.stx_mnt_id).map_err(|e| Errno::from_raw(e.raw_os_error()))
+/// What judging needs to know of an opened thing, by one question.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// What it is: kind, mode, owner, links, size, device and inode; the rest is not filled in.
+    pub stat: FileStat,
+    /// The number of the mount that it lies on (Linux 5.8).
+    pub mount: u64,
+}
+
+impl Facts {
+    /// Asks. `blank` is any file's, for the fields that are not filled in.
+    pub fn of(fd: BorrowedFd<'_>, blank: &FileStat) -> nix::Result<Self> {
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+        let found = rustix::fs::statx(fd, c"", rustix::fs::AtFlags::EMPTY_PATH, wanted);
+        let found = found.map_err(|e| Errno::from_raw(e.raw_os_error()))?;
+        let mut stat = *blank;
+        stat.st_mode = u32::from(found.stx_mode);
+        stat.st_uid = found.stx_uid;
+        stat.st_gid = found.stx_gid;
+        stat.st_nlink = u64::from(found.stx_nlink);
+        stat.st_ino = found.stx_ino;
+        stat.st_size = i64::try_from(found.stx_size).unwrap_or(i64::MAX);
+        stat.st_dev = rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor);
+        Ok(Self { stat, mount: found.stx_mnt_id })
+    }
 }
 
 /// The kind bits of a mode.

@@ -21,9 +21,6 @@ use warden_jail::signals;
 use warden_proto::msg::error::CallError;
 use warden_proto::msg::proc::{ProcessSignal, Toll};
 
-/// Notices taken before orders and ends have their turn, so that a storm of forks cannot keep a kill waiting (T-06).
-const NOTICES_PER_TURN: usize = 16;
-
 /// How it came to an end. The tree is the caller's to end.
 #[derive(Debug)]
 pub enum Over {
@@ -224,27 +221,23 @@ impl Watch {
         }
         let Some(listener) = &self.listener else { return };
         if ready.notices {
-            for turn in 0..NOTICES_PER_TURN {
-                if turn > 0 && !readable(listener) {
-                    break;
+            // One for each turn: a storm keeps neither a kill nor an end waiting, and who asks again is heard of by the same wait.
+            match listener.receive() {
+                Ok(Some(notice)) if notice.is_process() => self.places.ask(notice),
+                Ok(Some(notice)) if notice.is_signal() => {
+                    let _ = signals::perform(listener, &notice, &self.kin);
                 }
-                match listener.receive() {
-                    Ok(Some(notice)) if notice.is_process() => self.places.ask(notice),
-                    Ok(Some(notice)) if notice.is_signal() => {
-                        let _ = signals::perform(listener, &notice, &self.kin);
-                    }
-                    Ok(Some(notice)) if notice.is_connect() => match &mut self.connections {
-                        Some(connections) => connections.ask(listener, notice),
-                        None => drop(listener.refuse(&notice, libc::EACCES)),
-                    },
-                    Ok(Some(notice)) if notice.is_child_handler() => {
-                        let _ = restart::perform(listener, &notice);
-                    }
-                    Ok(Some(notice)) => {
-                        let _ = self.door.serve(listener, &notice);
-                    }
-                    _ => break,
+                Ok(Some(notice)) if notice.is_connect() => match &mut self.connections {
+                    Some(connections) => connections.ask(listener, notice),
+                    None => drop(listener.refuse(&notice, libc::EACCES)),
+                },
+                Ok(Some(notice)) if notice.is_child_handler() => {
+                    let _ = restart::perform(listener, &notice);
                 }
+                Ok(Some(notice)) => {
+                    let _ = self.door.serve(listener, &notice);
+                }
+                _ => {}
             }
         }
         self.places.answer(listener, &self.door.own_processes());
@@ -252,13 +245,4 @@ impl Watch {
             connections.serve(listener);
         }
     }
-}
-
-/// Whether a receive would not wait.
-fn readable(listener: &Listener) -> bool {
-    let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    let now = TimeSpec::from_duration(std::time::Duration::ZERO);
-    let polled = ppoll(&mut fds, Some(now), None);
-    let [listener] = fds;
-    polled.is_ok_and(|ready| ready > 0) && listener.revents().is_some_and(|events| events.contains(PollFlags::POLLIN))
 }

@@ -128,6 +128,9 @@ const FLAG_CONTINUE: u32 = 1;
 /// The number is the caller's own choice.
 const ADDFD_SETFD: u32 = 1;
 
+/// The descriptor is the call's answer, in one step.
+const ADDFD_SEND: u32 = 2;
+
 /// `struct seccomp_notif_addfd`, which libc does not have.
 #[repr(C)]
 struct AddDescriptor {
@@ -337,12 +340,25 @@ impl Listener {
     /// Gives the caller a descriptor, which is the call's answer: the lowest free number, as open promises. `false` where
     /// nobody waits any more; an error is the caller's table being full.
     ///
-    /// The supervisor's own copy is closed before the caller goes on: an open file is shared by its copies, so a program that
-    /// closes it and then executes it, or gives a lock back by that, would find it still open (ETXTBSY, EWOULDBLOCK).
-    pub fn inject(&self, notice: &Notice, opened: OwnedFd, close_on_exec: bool) -> Result<bool, nix::Error> {
+    /// An open file is shared by its copies. Unless `at_once`, the supervisor's own is closed before the caller goes on: a
+    /// program that closes what it wrote and then executes it, or gives a lock back by closing, would find it still open
+    /// (ETXTBSY, EWOULDBLOCK). That takes the caller two turns; `at_once`, for what is only read, takes one.
+    pub fn inject(
+        &self,
+        notice: &Notice,
+        opened: OwnedFd,
+        close_on_exec: bool,
+        at_once: bool,
+    ) -> Result<bool, nix::Error> {
         let source = u32::try_from(opened.as_raw_fd()).map_err(|_| nix::Error::EBADF)?;
         let number_flags = if close_on_exec { libc::O_CLOEXEC.unsigned_abs() } else { 0 };
-        let add = AddDescriptor { id: notice.id, flags: 0, source, number: 0, number_flags };
+        let add = AddDescriptor {
+            id: notice.id,
+            flags: if at_once { ADDFD_SEND } else { 0 },
+            source,
+            number: 0,
+            number_flags,
+        };
         // SAFETY: the kernel reads one seccomp_notif_addfd, whose size is part of the request number.
         let number = unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIF_ADDFD, &raw const add) };
         let number = match nix::Error::result(number) {
@@ -350,6 +366,9 @@ impl Listener {
             Err(nix::Error::ENOENT) => return Ok(false),
             Err(other) => return Err(other),
         };
+        if at_once {
+            return Ok(true);
+        }
         drop(opened);
         self.reply(notice.id, i64::from(number), 0, 0).map_err(|_| nix::Error::EIO)
     }

@@ -22,6 +22,8 @@ use warden_jail::lease;
 pub const LOOK_STEP: Duration = Duration::from_millis(100);
 /// Files kept at once, each by a descriptor of the keeper's.
 const KEPT_MAX: usize = 2048;
+/// Files taken in until the next look: between two looks as many become as long as a file may be.
+const NEW_MAX: usize = 8;
 
 /// A file that is, or was, open for writing.
 #[derive(Debug)]
@@ -43,12 +45,14 @@ pub struct Growth {
     settled: u64,
     kept: BTreeMap<(u64, u64), Kept>,
     looked: Instant,
+    /// Files taken in since.
+    new: usize,
 }
 
 impl Growth {
     /// `max` bytes.
     pub fn new(max: u64) -> Self {
-        Self { max, settled: 0, kept: BTreeMap::new(), looked: Instant::now() }
+        Self { max, settled: 0, kept: BTreeMap::new(), looked: Instant::now(), new: 0 }
     }
 
     /// All growth so far, as of the last look.
@@ -68,7 +72,7 @@ impl Growth {
 
     /// Whether anything may grow, and there is room to keep one more file.
     pub fn room(&mut self) -> nix::Result<()> {
-        if self.looked.elapsed() >= LOOK_STEP || self.kept.len() >= KEPT_MAX {
+        if self.looked.elapsed() >= LOOK_STEP || self.new >= NEW_MAX || self.kept.len() >= KEPT_MAX {
             self.look();
         }
         if self.left() == 0 {
@@ -100,6 +104,7 @@ impl Growth {
             Err(Errno::EACCES) => (path.try_clone_to_owned().map_err(|_| Errno::ENFILE)?, false),
             Err(other) => return Err(other),
         };
+        self.new = self.new.saturating_add(1);
         self.kept.insert(key, Kept { fd, leasable, before, grown: 0 });
         Ok(())
     }
@@ -138,5 +143,6 @@ impl Growth {
             written
         });
         self.looked = Instant::now();
+        self.new = 0;
     }
 }

@@ -32,13 +32,16 @@ use denials::Denials;
 use growth::Growth;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, ResolveFlag};
+use nix::sys::stat::FileStat;
 use nix::unistd::Pid;
 use open::How;
+use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use waiters::Waiters;
 use warden_beneath::links::DeniedInodes;
-use warden_beneath::paths;
+use warden_beneath::paths::{self, Facts};
+use warden_beneath::tree::Tree;
 use warden_beneath::world::World;
 use warden_jail::metadata;
 use warden_jail::notify::{Listener, Notice, NotifyError};
@@ -49,7 +52,7 @@ use warden_proto::msg::proc::Toll;
 /// What a waiting call is answered.
 enum Answer {
     /// A descriptor.
-    Opened { opened: OwnedFd, close_on_exec: bool },
+    Opened { opened: OwnedFd, close_on_exec: bool, at_once: bool },
     /// It was done.
     Done,
     /// A descriptor, once somebody else opens the other end.
@@ -75,6 +78,10 @@ pub struct Door {
     world: World,
     /// The mount that each workspace lies on.
     mounts: Vec<u64>,
+    /// Where each lay when it was last looked for.
+    roots: RefCell<Vec<Vec<u8>>>,
+    /// See [`Facts::of`].
+    blank: FileStat,
     links: DeniedInodes,
     growth: Growth,
     denials: Denials,
@@ -88,10 +95,14 @@ impl Door {
     /// In the keeper, once that is who it will be: `/proc` is asked as the process that asks here.
     pub fn new(frame: Frame) -> nix::Result<Self> {
         let Frame { world, private, growth_max, file_bytes } = frame;
-        let mounts = world.trees.iter().map(|tree| paths::mount_of(tree.root.as_fd())).collect::<Result<_, _>>()?;
-        Ok(Self {
+        let blank = paths::facts(world.own.as_fd())?;
+        let mount = |tree: &Tree| Facts::of(tree.root.as_fd(), &blank).map(|facts| facts.mount);
+        let mounts = world.trees.iter().map(mount).collect::<Result<_, _>>()?;
+        let mut door = Self {
             world,
             mounts,
+            roots: RefCell::default(),
+            blank,
             links: DeniedInodes::unasked(),
             growth: Growth::new(growth_max),
             denials: Denials::default(),
@@ -99,7 +110,9 @@ impl Door {
             private,
             file_bytes,
             keeper: Pid::this().as_raw(),
-        })
+        };
+        door.roots = RefCell::new(door.find_roots()?);
+        Ok(door)
     }
 
     /// Does what a waiting call asks for and answers it. `false` where nobody waits any more.
@@ -113,8 +126,8 @@ impl Door {
         };
         match answer {
             Answer::Done => listener.done(notice),
-            Answer::Opened { opened, close_on_exec } => {
-                match listener.inject(notice, opened, close_on_exec) {
+            Answer::Opened { opened, close_on_exec, at_once } => {
+                match listener.inject(notice, opened, close_on_exec, at_once) {
                     Ok(waited) => Ok(waited),
                     // Its table is full.
                     Err(errno) => listener.refuse_with(notice, errno),

@@ -57,7 +57,9 @@ impl How {
     }
 
     fn answer(self, opened: OwnedFd) -> Answer {
-        Answer::Opened { opened, close_on_exec: self.flags.contains(OFlag::O_CLOEXEC) }
+        // Lock files are made by who opens them, to read only too.
+        let at_once = !self.writes() && !self.makes();
+        Answer::Opened { opened, close_on_exec: self.flags.contains(OFlag::O_CLOEXEC), at_once }
     }
 }
 

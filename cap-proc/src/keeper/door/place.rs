@@ -13,7 +13,7 @@ use nix::sys::stat::{FileStat, SFlag};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use warden_beneath::paths::{self, RelPath};
+use warden_beneath::paths::{self, Facts, RelPath};
 
 /// How often something is looked at again when it moves meanwhile.
 const ATTEMPTS: usize = 16;
@@ -202,7 +202,7 @@ impl Door {
 
     /// What is found beneath a workspace must lie on the workspace's own mount, as it must for guests.
     fn inside(&self, fd: OwnedFd, place: Place) -> nix::Result<Found> {
-        let stat = paths::facts(&fd)?;
+        let Facts { stat, mount } = Facts::of(fd.as_fd(), &self.blank)?;
         if let Place::Beneath(all) = &place {
             for inside in all {
                 let tree = self.tree(inside.tree)?;
@@ -210,7 +210,6 @@ impl Door {
                     return Err(Errno::ENOENT);
                 }
             }
-            let mount = paths::mount_of(fd.as_fd())?;
             if !all.iter().any(|inside| self.mounts.get(inside.tree) == Some(&mount)) {
                 return Err(Errno::EXDEV);
             }
@@ -228,20 +227,19 @@ impl Door {
 
     /// Where an opened thing lies, by the kernel's own word. A workspace may be renamed between two questions, so whoever is
     /// found in none is asked for again before that is believed.
+    ///
+    /// What lies where a workspace lay when it was last looked for is taken to lie in it: if another directory has that name
+    /// by now, the keeper's domain has no right in that.
     pub(super) fn place(&self, fd: BorrowedFd<'_>) -> nix::Result<Place> {
         let own = &self.world.own;
         let mut at = own.of(fd)?;
+        if let Some(place) = within(&self.roots.borrow(), &at) {
+            return Ok(place);
+        }
         for _ in 0..ATTEMPTS {
-            let mut roots = Vec::new();
-            for (tree, workspace) in self.world.trees.iter().enumerate() {
-                let root = own.of(workspace.root.as_fd())?;
-                if let Some(path) = paths::below(&root, &at) {
-                    roots.push((root.len(), Inside { tree, path }));
-                }
-            }
-            if !roots.is_empty() {
-                roots.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
-                return Ok(Place::Beneath(roots.into_iter().map(|(_, inside)| inside).collect()));
+            *self.roots.borrow_mut() = self.find_roots()?;
+            if let Some(place) = within(&self.roots.borrow(), &at) {
+                return Ok(place);
             }
             let again = own.of(fd)?;
             if again == at {
@@ -252,6 +250,11 @@ impl Door {
         Err(Errno::EAGAIN)
     }
 
+    /// Where the workspaces lie now.
+    pub(super) fn find_roots(&self) -> nix::Result<Vec<Vec<u8>>> {
+        self.world.trees.iter().map(|tree| self.world.own.of(tree.root.as_fd())).collect()
+    }
+
     /// The rest of a path in `/proc` of this keeper, or of one of its own that opens for a command.
     fn of_a_keeper<'p>(&self, own: &'p [u8]) -> Option<&'p [u8]> {
         let rest = own.strip_prefix(b"/proc/")?;
@@ -260,6 +263,18 @@ impl Door {
         let number: i32 = std::str::from_utf8(number).ok()?.parse().ok()?;
         (number == self.keeper || self.waiters.has(number)).then_some(rest)
     }
+}
+
+/// The workspaces, by where they lie, that `at` is beneath.
+fn within(roots: &[Vec<u8>], at: &[u8]) -> Option<Place> {
+    let mut all: Vec<(usize, Inside)> = Vec::new();
+    for (tree, root) in roots.iter().enumerate() {
+        if let Some(path) = paths::below(root, at) {
+            all.push((root.len(), Inside { tree, path }));
+        }
+    }
+    all.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+    (!all.is_empty()).then(|| Place::Beneath(all.into_iter().map(|(_, inside)| inside).collect()))
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ impl Waiters {
                 }
                 let name = format!("/proc/self/fd/{}", path.as_raw_fd());
                 let answered = match open(name.as_str(), flags, Mode::empty()) {
-                    Ok(opened) => listener.inject(notice, opened, close_on_exec).is_ok(),
+                    Ok(opened) => listener.inject(notice, opened, close_on_exec, false).is_ok(),
                     Err(errno) => listener.refuse_with(notice, errno).is_ok(),
                 };
                 exit(i32::from(!answered))
