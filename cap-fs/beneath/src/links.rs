@@ -8,7 +8,8 @@
 //! Nobody inside the task can give a denied file a second name: cap-fs makes no hard links, and commands are refused it.
 //! Somebody outside can; so the collection is taken again when a file with several names is asked for and the last one is
 //! old, measured by what it cost, so that no more than a twentieth of the time goes into it. What is linked and used within
-//! that span, by two parties one of which is outside, is not seen, nor are names in directories that this user cannot read.
+//! that span, by two parties one of which is outside, is not seen, nor are names in directories of other users that this one
+//! cannot read. A directory of this user's that is shut to it leaves the collection incomplete.
 
 use crate::errors::OpError;
 use crate::glob::Case;
@@ -83,6 +84,8 @@ impl DeniedInodes {
         let mut walk = Walk::new(tree, None, fd, root)?;
         loop {
             match walk.next(pulse) {
+                // T-02: a command may change modes, and so could hide a denied name from us by shutting a folder around it.
+                Ok(None) if walk.met_shut() => return Err(OpError::Limit("a folder of ours is shut".to_owned())),
                 Ok(None) => return Ok(()),
                 Ok(Some(Step::Found { name })) => self.look(index, tree, &walk, &name)?,
                 Ok(Some(_)) => {}
@@ -103,7 +106,12 @@ impl DeniedInodes {
             tree.folds_case_on(&level.path.join(name)).then_some(folded)
         });
         let Some(rule) = rule else { return Ok(()) };
-        let Ok(stat) = fstatat(level, OsStr::from_bytes(name), AtFlags::AT_SYMLINK_NOFOLLOW) else { return Ok(()) };
+        let stat = match fstatat(level, OsStr::from_bytes(name), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::ENOENT) => return Ok(()),
+            // A folder that may be listed and not gone through.
+            Err(_) => return Err(OpError::Limit("a denied file cannot be looked at".to_owned())),
+        };
         if paths::kind(&stat) != SFlag::S_IFREG {
             return Ok(());
         }

@@ -12,6 +12,7 @@ use crate::tree::Tree;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{SFlag, fstatat};
+use nix::unistd::geteuid;
 use rustix::fs::{FileType, RawDir};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -74,13 +75,15 @@ pub struct Walk<'w> {
     levels: Vec<Level>,
     seen: usize,
     held: usize,
+    /// A directory was not entered that nobody but us, or whom we act for, can have shut.
+    shut: bool,
 }
 
 impl<'w> Walk<'w> {
     /// Begins at a directory that was opened for reading and judged. With `own`, every level must lie where the walk
     /// thinks it does.
     pub fn new(tree: &'w Tree, own: Option<&'w OwnPaths>, fd: OwnedFd, path: RelPath) -> Result<Self, OpError> {
-        let mut walk = Self { tree, own, levels: Vec::new(), seen: 0, held: 0 };
+        let mut walk = Self { tree, own, levels: Vec::new(), seen: 0, held: 0, shut: false };
         let standing = tree.rules.at(&path);
         walk.push(fd, path, standing, Vec::new())?;
         Ok(walk)
@@ -89,6 +92,11 @@ impl<'w> Walk<'w> {
     /// The directory where the walk is.
     pub fn here(&self) -> Option<&Level> {
         self.levels.last()
+    }
+
+    /// Whether a directory of our own user's was shut to the walk, by its mode: what lies in it may be anything.
+    pub fn met_shut(&self) -> bool {
+        self.shut
     }
 
     /// The next step, or the end. After an error the walk may go on with what follows.
@@ -121,7 +129,12 @@ impl<'w> Walk<'w> {
             return Err(OpError::Limit(format!("`{text}` lies more than {DEPTH_MAX} directories deep")));
         }
         let standing = self.tree.rules.advance(&level.standing, &name);
-        let fd = open_level(level.fd.as_fd(), &name).map_err(|errno| match errno {
+        let opened = open_level(level.fd.as_fd(), &name);
+        if matches!(opened, Err(Errno::EACCES | Errno::EPERM)) {
+            let stat = fstatat(level, OsStr::from_bytes(&name), AtFlags::AT_SYMLINK_NOFOLLOW);
+            self.shut |= stat.map_or(true, |stat| stat.st_uid == geteuid().as_raw());
+        }
+        let fd = opened.map_err(|errno| match errno {
             Errno::EXDEV => OpError::denied(&self.tree.grant, &text, "is another file system"),
             other => OpError::system("open", &text)(other),
         })?;

@@ -4,7 +4,7 @@ use crate::support::*;
 use warden_proto::msg::fs::RuleKind::{Deny, DenyWrite};
 
 /// One writable workspace with a hidden file, one that may be read only, and an ordinary one.
-fn ruled() -> Helper {
+pub(crate) fn ruled() -> Helper {
     let rules = [("**/.env", Deny), ("secret/**", Deny), ("Makefile", DenyWrite), ("**/.git/hooks/**", DenyWrite)];
     let helper = Helper::with(Options { workspaces: vec![workspace(0, true, &rules)], ..Options::default() });
     let root = helper.root.path().join("w0");
@@ -18,7 +18,7 @@ fn ruled() -> Helper {
 }
 
 /// What a piece of Python prints; errors are printed by their names.
-fn tried(helper: &mut Helper, code: &str) -> String {
+pub(crate) fn tried(helper: &mut Helper, code: &str) -> String {
     let lead = "import os, errno, sys\n\
                 def t(f, *a, **k):\n\
                 \x20   try:\n\
@@ -33,7 +33,7 @@ fn tried(helper: &mut Helper, code: &str) -> String {
 }
 
 #[track_caller]
-fn lines(helper: &mut Helper, code: &str, expected: &[&str]) {
+pub(crate) fn lines(helper: &mut Helper, code: &str, expected: &[&str]) {
     assert_eq!(tried(helper, code).lines().collect::<Vec<_>>(), expected, "{code}");
 }
 

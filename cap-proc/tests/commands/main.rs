@@ -17,6 +17,7 @@ mod provider;
 #[path = "../../../tests/src/skip.rs"]
 mod skip;
 mod support;
+mod ways_around;
 mod words;
 
 /// The same again in namespaces.

@@ -38,6 +38,9 @@ const OWN: &[(&str, i64)] = &[
     ("F_SETOWN_EX", 15),
     // linux/fcntl.h: the newest that was looked at, F_GETDELEG; F_SETDELEG, a lease by another name, is the next
     ("F_NEWEST", 1039),
+    // linux/falloc.h
+    ("FALLOC_FL_KEEP_SIZE", 1),
+    ("FALLOC_FL_PUNCH_HOLE", 2),
     // asm-generic/sockios.h
     ("FIOSETOWN", 0x8901),
     ("SIOCSPGRP", 0x8902),

@@ -91,6 +91,11 @@ impl<'c> Caller<'c> {
         })
     }
 
+    /// Its own number.
+    pub fn thread(&self) -> Pid {
+        self.thread
+    }
+
     /// The number of its process, by which `/proc` lists it.
     pub fn process(&self) -> nix::Result<u32> {
         self.status("Tgid:", 10)

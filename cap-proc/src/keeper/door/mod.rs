@@ -13,6 +13,7 @@
 //! What it does not do: stat, readlink, access, chdir and reading the names in a directory that may be opened go past it, as
 //! Landlock does not govern them either; they show names, sizes and times, never contents.
 
+mod aliases;
 mod ask;
 mod caller;
 mod change;
@@ -26,6 +27,7 @@ mod waiters;
 
 pub use probe::is_possible;
 
+use aliases::Aliases;
 use ask::Ask;
 use caller::Caller;
 use denials::Denials;
@@ -82,6 +84,8 @@ pub struct Door {
     roots: RefCell<Vec<Vec<u8>>>,
     /// See [`Facts::of`].
     blank: FileStat,
+    /// Other mounts that show a workspace; asked, and read again, while a path is looked at.
+    aliases: RefCell<Aliases>,
     links: DeniedInodes,
     growth: Growth,
     denials: Denials,
@@ -98,9 +102,11 @@ impl Door {
         let blank = paths::facts(world.own.as_fd())?;
         let mount = |tree: &Tree| Facts::of(tree.root.as_fd(), &blank).map(|facts| facts.mount);
         let mounts = world.trees.iter().map(mount).collect::<Result<_, _>>()?;
+        let aliases = RefCell::new(Aliases::find(&world)?);
         let mut door = Self {
             world,
             mounts,
+            aliases,
             roots: RefCell::default(),
             blank,
             links: DeniedInodes::unasked(),

@@ -197,7 +197,12 @@ impl Door {
             }
             // A link to nothing: what is made is what it names.
             let path = readlinkat(&above.fd, above.os_name())?.into_vec();
-            let base = if path.first() == Some(&b'/') { None } else { Some(above.fd) };
+            let absolute = path.first() == Some(&b'/');
+            if !start.resolve.is_empty() && (absolute || start.resolve.contains(ResolveFlag::RESOLVE_IN_ROOT)) {
+                // Its root, and its `..`, are the caller's directory, which is not where this walk has come to.
+                return Err(Errno::ELOOP);
+            }
+            let base = if absolute { None } else { Some(above.fd) };
             return Ok(Made::LinkTo(Start { base, path, resolve: start.resolve }));
         }
         let mode = caller.mode(how.mode)?;

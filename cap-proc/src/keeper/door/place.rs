@@ -117,6 +117,23 @@ fn own_descriptor(path: &[u8]) -> Option<(i32, &[u8])> {
     Some((number.parse().ok()?, rest))
 }
 
+/// `/proc/self/task/N` with the caller's own number: there the keeper has other names than the caller.
+fn own_entry(caller: &Caller<'_>, path: Vec<u8>) -> nix::Result<Vec<u8>> {
+    let starts: [(&[u8], bool); 3] =
+        [(b"/proc/self/task/", false), (b"/proc/self/fdinfo/", false), (b"/proc/thread-self/", true)];
+    let found = starts.iter().find_map(|(start, thread)| Some((path.strip_prefix(*start)?, start, thread)));
+    let Some((rest, start, thread)) = found else { return Ok(path) };
+    if *thread && rest.starts_with(b"fd/") {
+        return Ok(path);
+    }
+    let process = caller.process()?;
+    let begin = match start.strip_prefix(b"/proc/self/") {
+        Some(folder) => [format!("/proc/{process}/").as_bytes(), folder].concat(),
+        None => format!("/proc/{process}/task/{}/", caller.thread()).into_bytes(),
+    };
+    Ok([begin.as_slice(), rest].concat())
+}
+
 /// The path above and the last name; `None` for `/` and for nothing.
 fn split(path: &[u8]) -> Option<(Vec<u8>, Vec<u8>, bool)> {
     let end = path.iter().rposition(|byte| *byte != b'/')?;
@@ -142,7 +159,11 @@ impl Door {
         if path.is_empty() {
             return Err(Errno::ENOENT);
         }
-        if let Some((number, rest)) = own_descriptor(&path) {
+        // Who asks for a walk without links, or beneath a directory, is to be told that these are links out of it.
+        let path = if resolve.is_empty() { own_entry(caller, path)? } else { path };
+        if resolve.is_empty()
+            && let Some((number, rest)) = own_descriptor(&path)
+        {
             let rest = rest.iter().position(|byte| *byte != b'/').and_then(|from| rest.get(from..)).unwrap_or_default();
             return Ok(Start { base: Some(caller.descriptor(number)?), path: rest.to_vec(), resolve });
         }
@@ -178,10 +199,7 @@ impl Door {
         let place = self.place(fd.as_fd())?;
         let Place::Elsewhere(own) = &place else { return self.inside(fd, place) };
         // T-13: `/proc/self` is here the keeper's, which may look at itself as the command may not. The command meant its own.
-        let Some(rest) = self.of_a_keeper(own) else {
-            let stat = paths::facts(&fd)?;
-            return Ok(Found { fd, stat, place });
-        };
+        let Some(rest) = self.of_a_keeper(own) else { return self.elsewhere(fd, place) };
         // By a link that says `self`, that is; who names a keeper by its number is told what Landlock would say.
         if self.of_a_keeper(&start.path).is_some() {
             return Err(Errno::EACCES);
@@ -192,12 +210,21 @@ impl Door {
         let fd = self.look_at(&again, &again.path, flags)?;
         let place = self.place(fd.as_fd())?;
         match &place {
-            Place::Elsewhere(own) if self.of_a_keeper(own).is_none() => {
-                let stat = paths::facts(&fd)?;
-                Ok(Found { fd, stat, place })
-            }
+            Place::Elsewhere(own) if self.of_a_keeper(own).is_none() => self.elsewhere(fd, place),
             _ => Err(Errno::EACCES),
         }
+    }
+
+    /// What is found beneath no workspace must not be one that another mount shows, which Landlock would not tell from it.
+    fn elsewhere(&self, fd: OwnedFd, place: Place) -> nix::Result<Found> {
+        if let Place::Elsewhere(own) = &place {
+            let mut aliases = self.aliases.try_borrow_mut().map_err(|_| Errno::EACCES)?;
+            if aliases.hold(&self.world, fd.as_fd(), own)? {
+                return Err(Errno::EACCES);
+            }
+        }
+        let stat = paths::facts(&fd)?;
+        Ok(Found { fd, stat, place })
     }
 
     /// What is found beneath a workspace must lie on the workspace's own mount, as it must for guests.
