@@ -4,8 +4,7 @@ use crate::door::{lines, ruled, tried};
 use crate::support::*;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
-use warden_proto::msg::proc::{ProcHelperCall, ProcessSignal};
+use warden_proto::msg::fs::RuleKind::Deny;
 
 /// A bind mount, for as long as it is held.
 struct Mounted(PathBuf);
@@ -106,31 +105,6 @@ fn space_beyond_the_end_of_a_file_is_not_taken() {
     lines(&mut helper, code, &["ENOTSUP", "ENOTSUP", "ok", "ok", "4096 0"]);
 }
 
-/// T-06: what one call costs its keeper is the command's to choose.
-#[test]
-fn calls_that_are_dear_to_judge_keep_no_order_waiting() {
-    let mut helper = ruled();
-    let code = "import os, threading\nfor _ in range(1900):\n    os.mkdir('z')\n    os.chdir('z')\n\
-                def dear():\n\
-                \x20   while True:\n\
-                \x20       try: os.close(os.open('.ENV', os.O_CREAT | os.O_EXCL))\n\
-                \x20       except OSError: pass\n\
-                \x20       try: os.unlink('.ENV')\n\
-                \x20       except OSError: pass\n\
-                for _ in range(48): threading.Thread(target=dear).start()\n";
-    let code = format!("{code}print('now', flush=True)\n");
-    let mut asked = command(PYTHON, &["-c", &code]);
-    asked.growth_max = 1 << 20;
-    let process = helper.start(asked);
-    assert_eq!(helper.line(process), "now");
-    // In the midst of what a turn would be: sixteen calls of half a second.
-    std::thread::sleep(Duration::from_secs(2));
-    let began = Instant::now();
-    let _ = helper.call(&ProcHelperCall::Signal { process, signal: ProcessSignal::Term });
-    helper.wait(process);
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-}
-
 /// `/proc/self` of the one who opens is the keeper's, where neither the caller's threads nor its descriptors have an entry.
 #[test]
 fn a_program_finds_its_own_threads_and_descriptors_in_proc() {
@@ -164,4 +138,28 @@ fn a_walk_that_was_to_stay_beneath_a_directory_does() {
     assert_eq!(refused.lines().count(), 6, "{answers}");
     assert!(refused.lines().all(|line| ["EXDEV", "ELOOP"].contains(&line)), "{answers}");
     assert_eq!(controls.trim_end(), "opened opened opened True");
+}
+
+/// T-02: the door knew where its workspaces had lain, and judged by that.
+#[test]
+fn workspaces_that_change_names_keep_their_rules() {
+    let workspaces = vec![workspace(0, true, &[]), workspace(1, true, &[("**/.env", Deny)])];
+    let mut helper = Helper::with(Options { workspaces, ..Options::default() });
+    let at = |name: &str| helper.root.path().join(name);
+    let (one, other, between) = (at("w0"), at("w1"), at("between"));
+    for path in [&one, &other] {
+        std::fs::write(path.join(".env"), path.display().to_string()).unwrap();
+    }
+    let read = "def t(p):\n    try: return open(p).read()\n    except OSError: return ''\n";
+    let code = format!(
+        "{read}print(t('../w0/.env'), t('../w1/.env'), flush=True)\nimport sys\nsys.stdin.readline()\n\
+         print(t('../w0/.env'), t('../w1/.env'), flush=True)\n"
+    );
+    let process = helper.start(command(PYTHON, &["-c", &code]));
+    assert_eq!(helper.line(process).trim(), one.display().to_string());
+    for (old, new) in [(&one, &between), (&other, &one), (&between, &other)] {
+        std::fs::rename(old, new).unwrap();
+    }
+    let _ = helper.write(process, b"go\n", true);
+    assert_eq!(helper.line(process).trim(), one.display().to_string());
 }

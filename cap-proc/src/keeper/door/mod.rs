@@ -80,8 +80,6 @@ pub struct Door {
     world: World,
     /// The mount that each workspace lies on.
     mounts: Vec<u64>,
-    /// Where each lay when it was last looked for.
-    roots: RefCell<Vec<Vec<u8>>>,
     /// See [`Facts::of`].
     blank: FileStat,
     /// Other mounts that show a workspace; asked, and read again, while a path is looked at.
@@ -103,11 +101,10 @@ impl Door {
         let mount = |tree: &Tree| Facts::of(tree.root.as_fd(), &blank).map(|facts| facts.mount);
         let mounts = world.trees.iter().map(mount).collect::<Result<_, _>>()?;
         let aliases = RefCell::new(Aliases::find(&world)?);
-        let mut door = Self {
+        Ok(Self {
             world,
             mounts,
             aliases,
-            roots: RefCell::default(),
             blank,
             links: DeniedInodes::unasked(),
             growth: Growth::new(growth_max),
@@ -116,9 +113,7 @@ impl Door {
             private,
             file_bytes,
             keeper: Pid::this().as_raw(),
-        };
-        door.roots = RefCell::new(door.find_roots()?);
-        Ok(door)
+        })
     }
 
     /// Does what a waiting call asks for and answers it. `false` where nobody waits any more.

@@ -255,17 +255,13 @@ impl Door {
     /// Where an opened thing lies, by the kernel's own word. A workspace may be renamed between two questions, so whoever is
     /// found in none is asked for again before that is believed.
     ///
-    /// What lies where a workspace lay when it was last looked for is taken to lie in it: if another directory has that name
-    /// by now, the keeper's domain has no right in that.
+    /// Each is asked anew: two workspaces may have changed names since, or one may have come to lie in its old place, and what
+    /// lies there would be judged by rules that are not its own (T-02).
     pub(super) fn place(&self, fd: BorrowedFd<'_>) -> nix::Result<Place> {
         let own = &self.world.own;
         let mut at = own.of(fd)?;
-        if let Some(place) = within(&self.roots.borrow(), &at) {
-            return Ok(place);
-        }
         for _ in 0..ATTEMPTS {
-            *self.roots.borrow_mut() = self.find_roots()?;
-            if let Some(place) = within(&self.roots.borrow(), &at) {
+            if let Some(place) = within(&self.find_roots()?, &at) {
                 return Ok(place);
             }
             let again = own.of(fd)?;
@@ -278,7 +274,7 @@ impl Door {
     }
 
     /// Where the workspaces lie now.
-    pub(super) fn find_roots(&self) -> nix::Result<Vec<Vec<u8>>> {
+    fn find_roots(&self) -> nix::Result<Vec<Vec<u8>>> {
         self.world.trees.iter().map(|tree| self.world.own.of(tree.root.as_fd())).collect()
     }
 
