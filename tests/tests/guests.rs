@@ -213,7 +213,7 @@ fn a_second_run_compiles_nothing() {
 fn a_damaged_cache_entry_is_compiled_again() {
     let place = Place::of_user();
     place.module(&sample("run42.wat"), &[]).exits(42);
-    let (path, inode) = entry(&place);
+    let (path, _) = entry(&place);
     let whole = fs::read(&path).unwrap();
     for damage in ["a bit", "its end", "everything"] {
         let mut bytes = whole.clone();
@@ -224,9 +224,8 @@ fn a_damaged_cache_entry_is_compiled_again() {
         }
         fs::write(&path, bytes).unwrap();
         place.module(&sample("run42.wat"), &[]).exits(42);
-        let (again, now) = entry(&place);
+        let (again, _) = entry(&place);
         assert_eq!((&again, fs::read(&again).unwrap() == whole), (&path, true), "{damage}");
-        assert_ne!(now, inode, "{damage}: it was made again");
     }
 }
 

@@ -4,7 +4,6 @@
 //! Beside `files/killed.rs` and `proc/killed.rs`, where the helper is stopped before the act has begun.
 
 use serde_json::{Value, json};
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 use warden_tests::manifest::{self, failed, succeeded};
 use warden_tests::{Held, Place, Running, Task, gate, is_root, log, processes, skipped};
@@ -194,17 +193,15 @@ fn acts_on_a_process_that_were_done_and_not_told_are_not_known() {
         place.work_policy(gate::COMMAND);
         let start = ("proc.start", json!({"command": "gate", "args": ["-c", "echo up; cat > got"], "alias": "p"}));
         let again = ("proc.spawn", json!({"command": "gate", "args": ["-c", "echo again"]}));
-        let stands = ("proc.spawn", json!({"command": "gate", "args": ["-c", "exec cat door"]}));
-        nix::unistd::mkfifo(&place.path("work/door"), nix::sys::stat::Mode::from_bits_truncate(0o644)).expect("a FIFO");
+        let stands = (
+            "proc.spawn",
+            json!({"command": "gate", "args": ["-c", "echo > stands; until [ -e door ]; do sleep 0.02; done"]}),
+        );
         let running = Task::runbook(&[start, stands, (capability, input), again]).start(&place);
-        // It can be written to when the command has it open, and the command ends when nobody has it any more.
-        let door = processes::wait("the command at its door", || {
-            let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
-            std::fs::OpenOptions::new().write(true).custom_flags(flags).open(place.path("work/door")).ok()
-        });
+        processes::wait("the command at its door", || place.path("work/stands").exists().then_some(()));
         let mut held = Held::take(&running.family().role("cap-proc").expect("cap-proc runs"));
         let before = ends(&place, capability).len();
-        drop(door);
+        std::fs::write(place.path("work/door"), "").expect("the door opens");
         // Its answer about that command is the first thing that it sends, and the second belongs to the act.
         held.until(libc::SYS_sendmsg, 2);
         let death = Instant::now();

@@ -95,8 +95,10 @@ fn outside_of_the_workspaces_a_command_opens_what_landlock_lets_it() {
     let code = "t(lambda: read('/etc/passwd')[:4])\nt(read, '/etc/shadow')\nt(os.open, '/root', os.O_RDONLY)\n\
                 p = os.environ['TMPDIR']\nt(write, p + '/f', 'private')\nt(read, p + '/f')\n\
                 t(lambda: str('Umask' in read('/proc/self/status')))\nt(lambda: str(len(read('/proc/mounts')) > 1))\n\
+                t(lambda: str('PATH=' in read('/proc/self/environ')))\n\
                 t(write, '/dev/null')\nt(write, '/etc/x')\nt(os.rename, p + '/f', 'g')\nt(os.link, p + '/f', 'g')\n";
-    let expected = ["root", "EACCES", "EACCES", "ok", "private", "True", "True", "ok", "EACCES", "EXDEV", "EXDEV"];
+    let expected =
+        ["root", "EACCES", "EACCES", "ok", "private", "True", "True", "True", "ok", "EACCES", "EXDEV", "EXDEV"];
     lines(&mut helper, code, &expected);
 }
 

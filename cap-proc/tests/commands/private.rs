@@ -132,7 +132,9 @@ fn twenty_thousand_files_are_removed_whoever_is_killed() {
     let bounds = ProcBounds { file_bytes: 1 << 30, private_bytes: 1 << 30, memory_bytes: 1 << 30, ..options().bounds };
     // The command; its keeper; the front, as at the end of a task.
     for killed in ["command", "keeper", "front"] {
-        let mut helper = Helper::with(Options { bounds: bounds.clone(), ..options() });
+        // Without a door: it is the removal that is looked at.
+        let workspaces = vec![workspace(0, false, &[])];
+        let mut helper = Helper::with(Options { bounds: bounds.clone(), workspaces, ..options() });
         let process = helper.start(command(PYTHON, &["-c", &code(MANY)]));
         assert_eq!(helper.line(process), "up");
         assert_eq!(left(&helper), 1);

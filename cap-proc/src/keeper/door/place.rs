@@ -149,10 +149,16 @@ fn split(path: &[u8]) -> Option<(Vec<u8>, Vec<u8>, bool)> {
 impl Door {
     /// Reads a path of the caller's and finds where it begins. Asks whether the caller still waits.
     pub(super) fn start(&self, caller: &Caller<'_>, at: PathAt, resolve: ResolveFlag) -> nix::Result<Start> {
-        let path = caller.path(at.address)?;
-        let start = self.begin(caller, at.directory, path, resolve)?;
+        let start = self.start_to_read(caller, at, resolve)?;
         caller.waits()?;
         Ok(start)
+    }
+
+    /// The same without asking, for who does nothing but hand over what it opened: a descriptor goes to the caller of this
+    /// notice or to nobody.
+    pub(super) fn start_to_read(&self, caller: &Caller<'_>, at: PathAt, resolve: ResolveFlag) -> nix::Result<Start> {
+        let path = caller.path(at.address)?;
+        self.begin(caller, at.directory, path, resolve)
     }
 
     fn begin(&self, caller: &Caller<'_>, number: i32, path: Vec<u8>, resolve: ResolveFlag) -> nix::Result<Start> {
@@ -179,13 +185,16 @@ impl Door {
     }
 
     fn look_at(&self, start: &Start, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
-        let base = match &start.base {
-            Some(base) if path.is_empty() => return base.try_clone().map_err(|_| Errno::ENFILE),
-            Some(base) => base.as_fd(),
-            None => AT_FDCWD,
-        };
+        match &start.base {
+            Some(base) if path.is_empty() => base.try_clone().map_err(|_| Errno::ENFILE),
+            _ => Self::open_at(start, path, flags | OFlag::O_PATH),
+        }
+    }
+
+    fn open_at(start: &Start, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
+        let base = start.base.as_ref().map_or(AT_FDCWD, AsFd::as_fd);
         let resolve = start.resolve | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        let how = OpenHow::new().flags(flags | OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
         for _ in 1..ATTEMPTS {
             match openat2(base, OsStr::from_bytes(path), how) {
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
@@ -193,6 +202,26 @@ impl Door {
             }
         }
         Err(Errno::EAGAIN)
+    }
+
+    /// Opens what `start` names to be read, in one step: that does nothing to a file or a directory, and waits for nobody.
+    /// `None` where more has to be asked: what is neither, and what lies in a keeper's own `/proc`.
+    pub(super) fn find_to_read(&self, start: &Start, flags: OFlag) -> nix::Result<Option<Found>> {
+        if start.path.is_empty() {
+            return Ok(None);
+        }
+        let fd = match Self::open_at(start, &start.path, flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
+            // What a socket, a device without a driver, and a lease of somebody's answer; and the keeper's own `/proc`, by `self`.
+            Err(Errno::ENXIO | Errno::ENODEV | Errno::EWOULDBLOCK | Errno::EACCES | Errno::EPERM) => return Ok(None),
+            other => other?,
+        };
+        let place = self.place(fd.as_fd())?;
+        let found = match &place {
+            Place::Beneath(_) => self.inside(fd, place)?,
+            Place::Elsewhere(own) if self.of_a_keeper(own).is_some() => return Ok(None),
+            Place::Elsewhere(_) => self.elsewhere(fd, place)?,
+        };
+        Ok(matches!(found.kind(), SFlag::S_IFREG | SFlag::S_IFDIR).then_some(found))
     }
 
     fn found(&self, caller: &Caller<'_>, fd: OwnedFd, start: &Start, flags: OFlag) -> nix::Result<Found> {
