@@ -5,6 +5,7 @@
 
 mod apart;
 mod directories;
+mod isolation;
 mod person;
 
 use crate::audit::{AuditLog, Head};
@@ -28,8 +29,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::watch;
-use warden_policy::{Access, Effective, Feature};
-use warden_spawner::{birth, signals};
+use warden_policy::{Access, Effective};
+use warden_proto::msg::proc::GroupSetup;
+use warden_spawner::{TemplateBounds, birth, signals};
 
 /// What a session is started with.
 pub struct Request {
@@ -62,6 +64,8 @@ pub struct Session {
     /// What this host or policy does not give.
     pub degraded: Vec<String>,
     scratch: Scratch,
+    /// What control groups of commands bound, if there are any.
+    pub group: Option<GroupSetup>,
 }
 
 impl Session {
@@ -88,7 +92,6 @@ where
         move |e: nix::errno::Errno| Failure::internal(format!("{what}: {e}"))
     };
     birth::harden().map_err(internal("warden could not make itself unreadable to others"))?;
-    refuse_unsupported(&request.policy)?;
     // T-10: limits are merged by the least, and whoever asked for more is told, whatever form the result has.
     for narrowed in request.policy.narrowed_limits() {
         terminal::note(&format!("warden: {narrowed}"));
@@ -104,11 +107,14 @@ where
         birth::become_user(Uid::from_raw(*uid), Gid::from_raw(*gid))
             .map_err(|e| Failure::internal(format!("warden could not stop being root: {e}")))?;
     }
-    check_namespaces(&request.policy)?;
+    isolation::check_namespaces(&request.policy)?;
+    let delegation = isolation::control_groups(&request.policy)?;
+    let group = delegation.as_ref().map(isolation::bounds);
     // From here to the session's own watch: Ctrl-C reaches the spawner too, and must not be what ends it.
     let held = signals::hold().map_err(internal("warden could not hold signals"))?;
-    let start = if request.guests { warden_spawner::start } else { warden_spawner::start_cold };
-    let (link, spawner) = start(binaries).map_err(|e| Failure::internal(e.to_string()))?;
+    let bounds = TemplateBounds { warm: request.guests, ..TemplateBounds::default() };
+    let started = warden_spawner::start(binaries, bounds, delegation);
+    let (link, spawner) = started.map_err(|e| Failure::internal(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -122,7 +128,8 @@ where
         let _ = told.set(watch.cancel.clone());
         held.release().map_err(|e| Failure::internal(format!("warden could not take signals: {e}")))?;
         let as_root = identity == Identity::Root;
-        let session = Rc::new(open_session(runtime, request, &places, &ours, (as_root, watch)).await?);
+        let session = open_session(runtime, request, &places, &ours, (as_root, watch)).await?;
+        let session = Rc::new(Session { group, ..session });
         let result = body(session.clone()).await;
         let head = end(&session);
         Ok((result?, Some(head?)))
@@ -140,33 +147,6 @@ where
 const SPAWNER_END: Duration = Duration::from_secs(2);
 /// The same where a person has asked for the end, and has waited for the task's already.
 const SPAWNER_END_ASKED: Duration = Duration::from_millis(500);
-
-/// What is asked for and cannot be given is refused, not left out in silence.
-fn refuse_unsupported(policy: &Effective) -> Result<(), Failure> {
-    if policy.isolation().cgroups == Feature::Require {
-        return Err(Failure::new(
-            Class::Unavailable,
-            "the policy says `isolation.cgroups = \"require\"`, and this version of warden does not use cgroups; say \"auto\" or \"off\"",
-        ));
-    }
-    Ok(())
-}
-
-/// The same for namespaces, found by entering some, as the user that the task runs as. Where they are wanted and not
-/// required, the runner tries by itself, and says in the result what came of it.
-fn check_namespaces(policy: &Effective) -> Result<(), Failure> {
-    if policy.isolation().namespaces != Feature::Require {
-        return Ok(());
-    }
-    let tried = warden_spawner::probe::command_namespaces().map_err(|e| Failure::internal(e.to_string()))?;
-    tried.map_err(|why| {
-        let message = format!(
-            "the policy says `isolation.namespaces = \"require\"`, and commands can have none here ({why}); \
-             `warden doctor` says what this host gives"
-        );
-        Failure::new(Class::Unavailable, message)
-    })
-}
 
 /// Decides who we are, and makes the directories that belong to that user while we still can.
 fn settle(request: &Request) -> Result<(Places, Identity), Failure> {
@@ -240,6 +220,7 @@ async fn open_session(
         policy: request.policy,
         degraded,
         scratch,
+        group: None,
     })
 }
 

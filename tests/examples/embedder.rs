@@ -103,6 +103,7 @@ async fn begin(
         workspaces: vec![session.workspaces[at].clone()],
         programs: Vec::new(),
         scratch: None,
+        group: None,
         recording: None,
     };
     let id = [u8::try_from(at).expect("small") + 1; 16];

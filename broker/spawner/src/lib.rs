@@ -11,6 +11,7 @@ pub mod birth;
 pub mod broker_jail;
 mod child;
 mod children;
+mod groups;
 pub mod probe;
 mod serve;
 pub mod signals;
@@ -23,7 +24,9 @@ mod workspaces;
 
 pub use binaries::{Binaries, BinaryError};
 pub use template::TemplateBounds;
+pub use warden_jail::delegation::{Delegation, DelegationError};
 
+use groups::Groups;
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -54,17 +57,16 @@ pub enum SpawnerError {
 /// Forks the spawner and returns the broker's end of link A with the spawner's process id.
 ///
 /// `binaries` are what it will execute, opened and checked by the caller; they are closed on the broker's side.
-pub fn start(binaries: Binaries) -> Result<(LinkA, Pid), SpawnerError> {
-    start_bounded(binaries, TemplateBounds::default())
-}
-
-/// The same for a session in which no guest runs: a template is started only if one is asked for after all.
-pub fn start_cold(binaries: Binaries) -> Result<(LinkA, Pid), SpawnerError> {
-    start_bounded(binaries, TemplateBounds { warm: false, ..TemplateBounds::default() })
-}
-
-/// The same with other bounds of a template's service.
 pub fn start_bounded(binaries: Binaries, bounds: TemplateBounds) -> Result<(LinkA, Pid), SpawnerError> {
+    start(binaries, bounds, None)
+}
+
+/// The same where commands get control groups, made beneath one that the host has given to us.
+pub fn start(
+    binaries: Binaries,
+    bounds: TemplateBounds,
+    delegation: Option<Delegation>,
+) -> Result<(LinkA, Pid), SpawnerError> {
     let threads = birth::thread_count();
     if threads != 1 {
         return Err(SpawnerError::Threads(threads));
@@ -76,7 +78,7 @@ pub fn start_bounded(binaries: Binaries, bounds: TemplateBounds) -> Result<(Link
         ForkResult::Parent { child } => Ok((broker, child)),
         ForkResult::Child => {
             drop(broker);
-            let status = match serve::run(spawner, binaries, bounds, parent) {
+            let status = match serve::run(spawner, binaries, Groups::new(delegation), bounds, parent) {
                 Ok(()) => 0,
                 Err(SpawnerError::BrokerGone) => 0,
                 Err(error) => {

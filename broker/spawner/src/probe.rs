@@ -8,14 +8,15 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pause};
-use std::fs::{self, File};
+use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use warden_jail::delegation::Delegation;
 use warden_jail::fork::Forked;
 use warden_jail::namespaces::{self, OwnIds};
 use warden_jail::{Grants, Isolation, LifeError, Role, life, process, root};
 
+pub use warden_jail::groups::Controllers;
 pub use warden_jail::probe::Findings;
 
 /// A jail of ours, put on and tried.
@@ -71,10 +72,10 @@ pub fn command_namespaces() -> Result<Result<(), String>, ProbeError> {
     .map_err(|lines| lines.join("; ")))
 }
 
-/// Makes a group beneath our own, puts a child in it and ends the child by it.
-pub fn control_group() -> Result<Result<(), String>, ProbeError> {
+/// Takes the control group that the host has given to us, as a session does, and tries in it what commands are held by.
+pub fn control_group() -> Result<Result<Controllers, String>, ProbeError> {
     one_thread()?;
-    Ok(try_control_group())
+    Ok(Delegation::take().map(|given| given.controllers).map_err(|why| why.to_string()))
 }
 
 fn one_thread() -> Result<(), ProbeError> {
@@ -191,42 +192,6 @@ fn read_a_child() -> bool {
     read
 }
 
-fn try_control_group() -> Result<(), String> {
-    let own = fs::read_to_string("/proc/self/cgroup").map_err(|e| format!("/proc/self/cgroup: {e}"))?;
-    let beneath =
-        own.lines().find_map(|line| line.strip_prefix("0::/")).ok_or("this process is in no group of version 2")?;
-    let group = PathBuf::from("/sys/fs/cgroup").join(beneath).join(format!("warden-doctor-{}", std::process::id()));
-    fs::create_dir(&group).map_err(|e| format!("no group can be made beneath our own: {e}"))?;
-    let tried = use_group(&group);
-    let removed = (0..50).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-        fs::remove_dir(&group).is_ok()
-    });
-    tried?;
-    if removed { Ok(()) } else { Err(format!("{} could not be removed", group.display())) }
-}
-
-fn use_group(group: &std::path::Path) -> Result<(), String> {
-    if !group.join("pids.max").exists() || !group.join("memory.max").exists() {
-        return Err("the controllers `pids` and `memory` are not handed down to our group".to_owned());
-    }
-    // SAFETY: the callers have checked that this process has one thread.
-    match unsafe { fork() }.map_err(|e| format!("fork: {e}"))? {
-        ForkResult::Child => loop {
-            pause();
-        },
-        ForkResult::Parent { child } => {
-            let moved = fs::write(group.join("cgroup.procs"), child.to_string());
-            let ended = moved.and_then(|()| fs::write(group.join("cgroup.kill"), "1"));
-            if ended.is_err() {
-                let _ = kill(child, Signal::SIGKILL);
-            }
-            let _ = waitpid(child, None);
-            ended.map_err(|e| format!("a process could not be moved and ended: {e}"))
-        }
-    }
-}
-
 /// Memory that a child shares with us: it can tell us why after a filter has taken every other way from it.
 struct Page {
     start: std::ptr::NonNull<u8>,
@@ -308,6 +273,7 @@ fn waits(child: Pid) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     // These run in a process of many threads, where the public functions refuse: the children allocate with glibc, which
     // is safe after a fork.

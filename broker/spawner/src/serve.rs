@@ -5,6 +5,7 @@ use crate::binaries::Binaries;
 use crate::birth;
 use crate::child::{StartError, execute, raise_descriptor_limit};
 use crate::children::{self, Children};
+use crate::groups::Groups;
 use crate::signals;
 use crate::template::{Template, TemplateBounds};
 use crate::workspaces::Workspaces;
@@ -18,7 +19,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use warden_jail::process::{self, abort_on_panic};
 use warden_proto::Text;
-use warden_proto::link_a::{Command, Event, LinkA, LinkAError, Report, TAKEN_UNSAID_MAX};
+use warden_proto::link_a::{Command, Event, Inherit, LinkA, LinkAError, Report, TAKEN_UNSAID_MAX};
 use warden_proto::msg::life::Role;
 
 struct Spawner {
@@ -27,16 +28,23 @@ struct Spawner {
     template: Option<Template>,
     children: Children,
     workspaces: Workspaces,
+    groups: Groups,
     bounds: TemplateBounds,
     /// Commands taken since the last report.
     taken: u32,
 }
 
 /// Runs until the broker is gone; then everything the spawner made is gone too.
-pub fn run(link: LinkA, binaries: Binaries, bounds: TemplateBounds, broker: Pid) -> Result<(), SpawnerError> {
+pub fn run(
+    link: LinkA,
+    binaries: Binaries,
+    groups: Groups,
+    bounds: TemplateBounds,
+    broker: Pid,
+) -> Result<(), SpawnerError> {
     let signals = settle(broker)?;
     let (children, workspaces) = (Children::default(), Workspaces::default());
-    let mut spawner = Spawner { link, binaries, template: None, children, workspaces, bounds, taken: 0 };
+    let mut spawner = Spawner { link, binaries, template: None, children, workspaces, groups, bounds, taken: 0 };
     // Warm before it is asked for: a template that cannot start is reported with the first worker.
     if bounds.warm {
         spawner.template = Template::start(&spawner.binaries).ok();
@@ -97,6 +105,7 @@ impl Spawner {
     /// that reaps nothing. A keeper that still clears away what its command made is not waited for past the bound.
     fn end_all(&mut self, signals: &SignalFd) {
         self.children.kill_all();
+        self.groups.remove_all();
         if let Some(template) = self.template.take() {
             template.end();
         }
@@ -146,6 +155,9 @@ impl Spawner {
     fn reap(&mut self) -> Result<(), SpawnerError> {
         let (events, others) = self.children.reap();
         for event in events {
+            if let Event::Exited { child, .. } = event {
+                self.groups.remove(child);
+            }
             self.say(Some(event))?;
         }
         if self.template.as_ref().is_some_and(|t| others.contains(&t.pid)) {
@@ -179,7 +191,10 @@ impl Spawner {
                 let result = result.and_then(|link| {
                     all.push(link);
                     for item in inherit.iter() {
-                        let fd = self.workspaces.take(*item);
+                        let fd = match item {
+                            Inherit::Group => self.groups.make(child),
+                            other => self.workspaces.take(*other),
+                        };
                         all.push(fd.map_err(|errno| StartError { step: "find a descriptor", errno })?);
                     }
                     if role == Role::CapProcRunner {
@@ -190,6 +205,9 @@ impl Spawner {
                     let (program, arguments) = self.binaries.of(role);
                     execute(program, arguments, std::mem::take(&mut all))
                 });
+                if result.is_err() {
+                    self.groups.remove(child);
+                }
                 self.report(child, result)?;
             }
             Command::Kill { child } => self.children.kill(child),

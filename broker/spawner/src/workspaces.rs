@@ -54,6 +54,8 @@ impl Workspaces {
                 self.directories.get(&id).ok_or(Errno::EBADF)?.try_clone().map_err(|_| Errno::EMFILE)
             }
             Inherit::Held { id } => self.held.remove(&id).ok_or(Errno::EBADF),
+            // Made with the process, and by `groups.rs`.
+            Inherit::Group => Err(Errno::EBADF),
         }
     }
 }

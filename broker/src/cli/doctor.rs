@@ -75,9 +75,9 @@ pub fn run(_: &DoctorArgs) -> Result<Answer, Failure> {
     let programs = installed::opened_programs();
     checks.extend(installed::become_task_user(&identity));
     checks.extend(programs.as_ref().and_then(installed::executed));
-    let namespaces = host::command_namespaces()?;
-    checks.extend(host::checks(&namespaces)?);
-    checks.extend(commands::limits(&namespaces));
+    let found = host::of_commands()?;
+    checks.extend(host::checks(&found)?);
+    checks.extend(commands::limits(&found));
     Ok(answer(&checks))
 }
 

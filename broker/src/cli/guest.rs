@@ -111,6 +111,7 @@ async fn play(session: &Session, guest: Guest, progress: Rc<dyn Progress>, id: [
         workspaces: session.workspaces.clone(),
         programs: session.programs_of_task()?,
         scratch: session.scratch_of_task()?,
+        group: session.group,
         recording: guest.recording,
         policy: policy.clone(),
     };

@@ -133,6 +133,7 @@ async fn play(session: &Session, errand: Errand, streams: Streams) -> Result<(En
         workspaces: session.workspaces.clone(),
         programs: session.programs_of_task()?,
         scratch: session.scratch_of_task()?,
+        group: session.group,
         recording: None,
         policy: policy.clone(),
     };

@@ -239,6 +239,7 @@ impl Task {
             let copy = scratch.try_clone().map_err(|e| internal(e.to_string()))?;
             inherit.push(hold(&runtime, copy)?);
         }
+        inherit.extend(self.spec.group.map(|_| Inherit::Group));
         let descriptors = u32::try_from(inherit.len().saturating_add(4)).unwrap_or(u32::MAX);
         let birth = Birth { role: Role::CapProcFront, descriptors: &[], inherit: vec![hold(&runtime, front_end)?] };
         // Both are asked for at once: the runner shuts its jail while the front starts. Of half a pair nothing is left.
@@ -319,6 +320,7 @@ impl Task {
             bounds: front.bounds.clone(),
             scratch: self.spec.scratch.is_some(),
             namespaces: wish(self.spec.policy.isolation().namespaces),
+            group: self.spec.group,
             connects: false,
         };
         let bytes = codec::encode(&setup).map_err(|e| internal(e.to_string()))?;

@@ -57,7 +57,7 @@ use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::FsCall;
 use warden_proto::msg::life::Role;
 use warden_proto::msg::loops::LoopCall;
-use warden_proto::msg::proc::{Exit, ProcCall};
+use warden_proto::msg::proc::{Exit, GroupSetup, ProcCall};
 use warden_proto::msg::worker::{End, Finish, GuestKind, Output, WorkerCall, WorkerReply, WorkerSetup};
 use warden_proto::{Kind, Text};
 
@@ -100,6 +100,8 @@ pub struct Spec {
     pub programs: Vec<OwnedFd>,
     /// A directory of the task's own for its commands, if there is one.
     pub scratch: Option<OwnedFd>,
+    /// What control groups of commands bound, where the host has given us one to make them in.
+    pub group: Option<GroupSetup>,
     /// The recording that stands for the model.
     pub recording: Option<OwnedFd>,
 }

@@ -56,7 +56,7 @@ const EXACT_EVERY: u32 = 10;
 /// Looks in a row at which a process hides what it holds.
 const HIDDEN_LOOKS_MAX: u32 = 3;
 /// Threads of the tree: as many as RLIMIT_NPROC leaves an ordinary user's command.
-const THREADS_MAX: u64 = 4096;
+pub const THREADS_MAX: u64 = 4096;
 /// Processes smaller than this part of the limit are not compared with each other.
 const SMALL_PART: u64 = 256;
 /// The limit that the private directory is held to.
@@ -305,6 +305,7 @@ fn host_swaps() -> bool {
     value("SwapTotal:") != value("SwapFree:")
 }
 
-fn over(limit: &str, message: &str) -> CallError {
+/// A command that is over one of its limits, and was ended for that.
+pub fn over(limit: &str, message: &str) -> CallError {
     CallError { code: ErrorCode::Limit, message: Text::cut(message), rule: Text::cut(limit) }
 }

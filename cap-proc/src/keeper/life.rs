@@ -4,6 +4,7 @@ use super::command;
 use super::connections::Connections;
 use super::door::{Door, Frame};
 use super::gauge::Gauge;
+use super::group::CommandGroup;
 use super::kin::{Kin, end_children};
 use super::private::PrivateDirectory;
 use super::watch::{Over, Watch};
@@ -24,7 +25,7 @@ use warden_beneath::tree::Tree;
 use warden_beneath::world::World;
 use warden_jail::Role;
 use warden_jail::descriptors::sweep_descriptors;
-use warden_jail::fork::{Forked, fork_single_threaded};
+use warden_jail::fork::{Forked, fork_into, fork_single_threaded};
 use warden_jail::landlock::Domain;
 use warden_jail::notify::{Mediated, Network, Signals};
 use warden_jail::witness::ScopeWitness;
@@ -56,12 +57,15 @@ pub fn live(assignment: Assignment<'_>) -> ! {
     let Assignment { bench, launch, stdio, control, connections, runner } = assignment;
     let control = Lane::new(control);
     let private = PrivateDirectory::make(bench).map_err(|errno| failed("make its private directory", errno));
+    // Opened while the runner's domain still lets it: the keeper's own, in which it performs path calls, must not (T-07).
     let settled = private.and_then(|private| {
-        let held: Vec<RawFd> = stdio.iter().flatten().chain(&connections).map(AsRawFd::as_raw_fd).collect();
+        let group = CommandGroup::make(bench)?;
+        let numbers = stdio.iter().flatten().chain(&connections).map(AsRawFd::as_raw_fd);
+        let held: Vec<RawFd> = numbers.chain(group.iter().flat_map(CommandGroup::numbers)).collect();
         let scoped = settle(bench, &launch, private.as_ref(), (&held, &control, runner))?;
-        Ok((private, scoped))
+        Ok((private, group, scoped))
     });
-    let (private, scoped) = match settled {
+    let (private, group, scoped) = match settled {
         Ok(settled) => settled,
         Err(error) => {
             // Nothing has been forked; and the scope is not proved, so nothing may be ended.
@@ -71,7 +75,7 @@ pub fn live(assignment: Assignment<'_>) -> ! {
     };
     // T-07, T-12: whatever the command left behind, in whatever session, ends before its end is reported.
     let end = if scoped { end_everything } else { end_children };
-    let begun = start(bench, &launch, stdio, private.as_ref(), (connections, scoped));
+    let begun = start(bench, &launch, stdio, private.as_ref(), group.as_ref(), (connections, scoped));
     let (over, toll) = match begun {
         Ok(mut watch) => {
             let over = watch.until_over(&control, bench.alive.0.as_fd());
@@ -82,6 +86,12 @@ pub fn live(assignment: Assignment<'_>) -> ! {
             end();
             (Err(error), Toll::default())
         }
+    };
+    // The same in one act, where the kernel can: nothing is missed that it was just making.
+    let ran_out = group.as_ref().and_then(CommandGroup::end);
+    let over = match ran_out {
+        Some(error) => over.and(Err(error)),
+        None => over,
     };
     let last = match over {
         Ok(Over::Ended { code, signal }) => Some(Report::Ended { code, signal, toll }),
@@ -138,6 +148,7 @@ fn start(
     launch: &Launch,
     stdio: [Option<OwnedFd>; 3],
     private: Option<&PrivateDirectory>,
+    group: Option<&CommandGroup>,
     (connections, scoped): (Option<OwnedFd>, bool),
 ) -> Result<Watch, CallError> {
     let signals = watch_children().map_err(|e| failed("watch its children", e))?;
@@ -152,7 +163,8 @@ fn start(
     let gauge = Gauge::new(&bench.setup.bounds, private, unreadable);
     let gauge = gauge.map_err(|e| failed("prepare to count its memory", e))?;
     let door = door(bench, launch, private)?;
-    match fork_single_threaded().map_err(|e| failed("fork", e))? {
+    let forked = group.map_or_else(fork_single_threaded, |group| fork_into(group.as_fd()));
+    match forked.map_err(|e| failed("fork", e))? {
         Forked::Parent { child } => {
             // The door makes files with modes of its own reckoning, and keeps those that are being written. It asks for leases
             // on them, and a broken one is told by SIGIO, which would end it.

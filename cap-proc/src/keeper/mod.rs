@@ -11,6 +11,7 @@ mod contents;
 mod door;
 mod footprint;
 mod gauge;
+mod group;
 mod held;
 mod kin;
 mod life;
@@ -19,6 +20,7 @@ mod private;
 mod watch;
 
 pub use door::is_possible as door_is_possible;
+pub use group::{held, remove_group};
 pub use kin::end_children;
 pub use life::{Assignment, live};
 pub use private::{PrivateDirectory, remove_left};

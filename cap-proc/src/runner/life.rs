@@ -5,7 +5,7 @@
 
 use super::enclosure::{self, Enclosure};
 use super::serve;
-use crate::keeper::door_is_possible;
+use crate::keeper::{self, door_is_possible};
 use crate::lane::{Lane, LaneError};
 use crate::orders::{DoorState, Jail, Ready};
 use nix::errno::Errno;
@@ -85,6 +85,8 @@ pub struct Bench {
     pub scoped: bool,
     /// Where the runner works.
     pub enclosure: Enclosure,
+    /// The task's control group, if it has one.
+    pub group: Option<OwnedFd>,
     /// What the spawner knows the runner by.
     pub number: Pid,
     /// Whether commands go through the door.
@@ -118,7 +120,8 @@ pub fn live() -> Result<(), RunnerError> {
         ));
     }
     let degraded = List::first(degraded.iter().map(|text| Text::cut(text)));
-    let held = List::first(bench.enclosure.held().iter().map(|text| Text::cut(text)));
+    let held = bench.enclosure.held().iter().copied().chain(keeper::held(bench.setup.group));
+    let held = List::first(held.map(Text::cut));
     let jail = Jail { landlock_abi: isolation.landlock_abi, degraded, held, door: bench.door };
     front.send(&Ready { build_id: build_id(), jail: Ok(jail) }, &[], true)?;
     serve::serve(front, bench)
@@ -196,6 +199,7 @@ fn prepare() -> Result<Bench, RunnerError> {
     } else {
         None
     };
+    let group = if setup.group.is_some() { Some(take()?) } else { None };
     let provider = if setup.connects { Some(Lane::new(take()?)) } else { None };
     let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(system("open /dev/null"))?;
     let alive = pipe2(OFlag::O_CLOEXEC).map_err(system("make a pipe"))?;
@@ -213,6 +217,7 @@ fn prepare() -> Result<Bench, RunnerError> {
         proc_hides,
         scoped: false,
         enclosure,
+        group,
         number,
         door: DoorState::Unneeded,
     })
@@ -224,6 +229,7 @@ impl Bench {
         let programs = self.programs.iter().map(|(program, _)| program);
         let scratch = self.scratch.iter().map(|(directory, _)| directory);
         let rest = [&self.null, &self.alive.0, &self.alive.1].into_iter().chain(&self.enclosure.guard);
+        let rest = rest.chain(&self.group);
         let owned = self.workspaces.iter().chain(programs).chain(scratch).chain(rest).map(AsRawFd::as_raw_fd);
         owned.chain(self.provider.iter().map(|provider| provider.as_fd().as_raw_fd())).collect()
     }
@@ -247,7 +253,11 @@ impl Bench {
                 grants = grants.with(GrantKind::PrivateExecute, directory.as_fd());
             }
         }
-        grants
+        // The runner's alone: a keeper has opened what it needs there before it enters a domain of its own (T-07).
+        match &self.group {
+            Some(group) => grants.with(GrantKind::ControlGroup, group.as_fd()),
+            None => grants,
+        }
     }
 
     /// What one command may have, and therefore its keeper: the system, its program, its private directory, the workspaces.

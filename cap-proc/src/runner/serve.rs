@@ -5,7 +5,7 @@
 //! ended keepers did not come to remove of their commands' files, the runner removes before it ends itself (T-06).
 
 use super::life::{Bench, RunnerError};
-use crate::keeper::{self, Assignment, PrivateDirectory, end_children, remove_left};
+use crate::keeper::{self, Assignment, PrivateDirectory, end_children, remove_group, remove_left};
 use crate::lane::{Lane, LaneError};
 use crate::orders::{DoorState, Launch, Launched, NO_WORKSPACE, failed};
 use nix::errno::Errno;
@@ -123,6 +123,7 @@ fn reap(keepers: &mut BTreeSet<Pid>, bench: &Bench) -> Result<(), RunnerError> {
     while let Ok(Some(ended)) = reap_child() {
         if ended.code == Some(0) {
             keepers.remove(&ended.child);
+            remove_group(bench, ended.child);
             // Emptied by the keeper, whose own domain ends at the directory.
             if let (Some((scratch, _)), Ok(name)) = (&bench.scratch, PrivateDirectory::name_of(bench, ended.child)) {
                 let _ = remove_left(scratch, &name);

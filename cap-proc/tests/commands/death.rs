@@ -156,6 +156,7 @@ fn a_program_that_cannot_run_is_an_answer() {
         connects: false,
         scratch: false,
         namespaces: Wish::Off,
+        group: None,
     };
     assert!(codec::encode(&setup).is_ok());
 }

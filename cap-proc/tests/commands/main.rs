@@ -6,6 +6,7 @@
 mod attached;
 mod death;
 mod door;
+mod groups;
 mod jail;
 mod limits;
 mod memory;

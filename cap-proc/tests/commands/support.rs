@@ -45,6 +45,8 @@ pub struct Options {
     pub landlock_abi: Option<u8>,
     /// The runner is started where no further user namespace may be made.
     pub hardened: bool,
+    /// The task's control group.
+    pub group: Option<(GroupSetup, PathBuf)>,
 }
 
 /// Namespaces are required in tests that are run again in a module of that name, and off in all others.
@@ -111,6 +113,7 @@ impl Default for Options {
             namespaces: wish(),
             landlock_abi: None,
             hardened: false,
+            group: None,
             network: Vec::new(),
             provider: None,
         }
@@ -209,6 +212,11 @@ fn real_pid(child: &Child, as_nobody: bool) -> Pid {
     children(shell)[0]
 }
 
+/// Other things may be held where there are none.
+fn in_namespaces(locked: &Locked) -> bool {
+    locked.held.iter().any(|text| text.as_str() == "user namespace")
+}
+
 pub fn children(of: Pid) -> Vec<Pid> {
     let listed = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
     listed.split_whitespace().map(|number| Pid::from_raw(number.parse().unwrap())).collect()
@@ -236,6 +244,7 @@ impl Helper {
             files.push(path.display().to_string());
             owned.push(path);
         }
+        files.extend(options.group.iter().map(|(_, path)| path.display().to_string()));
         if options.as_nobody {
             owned.iter().for_each(|path| std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap());
         }
@@ -254,6 +263,7 @@ impl Helper {
             bounds: options.bounds.clone(),
             scratch: options.scratch,
             namespaces: options.namespaces,
+            group: options.group.as_ref().map(|(setup, _)| *setup),
             connects: options.provider.is_some(),
         };
         let document = sealed(&codec::encode(&runner_setup).unwrap());
@@ -288,7 +298,7 @@ impl Helper {
         let locked: Locked = locked.decode().unwrap();
         let (front_pid, guard_pid) = (real_pid(&front, options.as_nobody), real_pid(&runner, options.as_nobody));
         // Inside, what was executed stands guard over the runner.
-        let runner_pid = children(guard_pid).first().copied().filter(|_| !locked.held.is_empty()).unwrap_or(guard_pid);
+        let runner_pid = children(guard_pid).first().copied().filter(|_| in_namespaces(&locked)).unwrap_or(guard_pid);
         drop(document);
         let (mut inbox, replies) = (Inbox::default(), Vec::new());
         inbox.hold(2 * OUTPUT_MAX_BYTES);
@@ -297,7 +307,7 @@ impl Helper {
 
     /// Whether commands are in namespaces.
     pub fn inside(&self) -> bool {
-        !self.locked.held.is_empty()
+        in_namespaces(&self.locked)
     }
 
     pub fn workspace(&self) -> PathBuf {

@@ -75,6 +75,7 @@ const KINDS: &[(&str, &str)] = &[
     ("private-execute", "PrivateExecute"),
     ("workspace-run", "WorkspaceRun"),
     ("program", "Program"),
+    ("control-group", "ControlGroup"),
     ("policy", "Policy"),
     ("cache", "Cache"),
     ("audit", "Audit"),

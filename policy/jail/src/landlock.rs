@@ -33,6 +33,8 @@ pub enum GrantKind {
     PrivateExecute,
     /// One program file.
     Program,
+    /// The control group in which a keeper makes its command's; never a command's.
+    ControlGroup,
     Policy,
     Cache,
     Audit,

@@ -18,8 +18,10 @@ pub mod abi;
 // shared with build.rs, which checks programs with all of it
 mod bpf;
 pub mod connect;
+pub mod delegation;
 pub mod descriptors;
 pub mod fork;
+pub mod groups;
 pub mod landlock;
 pub mod lease;
 pub mod life;

@@ -79,9 +79,15 @@ pub fn settle(ids: OwnIds) -> Result<(), NamespaceError> {
     // The files of an undumpable process are root's, and the kernel asks for an owner who is mapped. As long after a
     // program's start as this is, it has been dumpable anyway; it has read no byte of anybody's.
     process::set_dumpable_on()?;
-    let mapped = map(ids);
+    let mapped = map(ids).and_then(|()| close_behind());
     process::set_dumpable_off()?;
     mapped
+}
+
+/// T-07: no user namespace can be made beneath this one, whatever a filter lets through: with one come capabilities over it,
+/// and with them the kernel's least tested doors. The setting is this namespace's own.
+fn close_behind() -> Result<(), NamespaceError> {
+    write("/proc/sys/user/max_user_namespaces", "0")
 }
 
 /// Groups first: without `deny` an unprivileged process may map none, since it could shed one that denies it something.

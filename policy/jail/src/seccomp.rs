@@ -42,3 +42,26 @@ pub const fn instructions(role: Role) -> usize {
 pub const fn beneath(role: Role) -> Option<Role> {
     rules::filter_rules(role).over
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf::{AUDIT_ARCH_X86_64, Action, Call, Instruction, interpret};
+
+    /// T-07: no filter can read its flags, so that of a command refuses it by itself, whatever its listener does.
+    #[test]
+    fn clone3_is_the_keepers_and_no_commands() {
+        let answer = |role| {
+            let program = rules::filter_rules(role).program;
+            let program: Vec<Instruction> =
+                program.iter().map(|i| Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect();
+            let number = u32::try_from(libc::SYS_clone3).expect("a number");
+            interpret(&program, &Call { number, arch: AUDIT_ARCH_X86_64, args: [0; 6] })
+        };
+        assert_eq!(answer(Role::CapProcRunner), Some(Action::Allow.code()), "the control");
+        let refused = Action::Errno(u16::try_from(libc::ENOSYS).expect("a number")).code();
+        for role in [Role::CapProcCommand, Role::CapProcCommandSupervised, Role::CapProcCommandNetwork] {
+            assert_eq!(answer(role), Some(refused), "{role}");
+        }
+    }
+}

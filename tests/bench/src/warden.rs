@@ -148,6 +148,7 @@ async fn one_task(session: &Session, code: &std::os::fd::OwnedFd, call: &str, ti
         workspaces: session.workspaces.clone(),
         programs: Vec::new(),
         scratch: None,
+        group: None,
         recording: None,
     };
     let begin = Instant::now();

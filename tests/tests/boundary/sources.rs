@@ -36,6 +36,8 @@ const FORKS: Rule = Rule {
         "SYS_clone3",
         "posix_spawn",
         "fork_single_threaded",
+        "fork_into",
+        "fork_apart",
     ],
     called: true,
     allowed: &[

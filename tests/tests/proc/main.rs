@@ -2,6 +2,7 @@
 //! the imports; and what a command cannot reach, each beside what it can.
 
 mod actions;
+mod groups;
 mod jail;
 mod killed;
 mod limits;

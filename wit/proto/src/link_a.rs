@@ -32,6 +32,8 @@ pub enum Inherit {
         /// Its id.
         id: u32,
     },
+    /// The directory of a control group that is made for this process, and removed after it.
+    Group,
 }
 
 /// Broker to spawner.

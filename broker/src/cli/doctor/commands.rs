@@ -1,9 +1,10 @@
 //! What the jail of commands does not hold, on this and every host, one line each.
 //!
-//! These are no findings but for the two that namespaces close: nothing else is tried. They stand in the answer because who asks what a host enforces would otherwise
+//! These are no findings but for what namespaces and control groups close: nothing else is tried. They stand in the answer because who asks what a host enforces would otherwise
 //! take silence for a yes. README.md and docs/threat-model.md say the same, and a test compares.
 
 use super::Check;
+use super::host::OfCommands;
 
 /// One open limit.
 struct Limit {
@@ -71,19 +72,31 @@ const LIMITS: [Limit; 5] = [
 const CLOSED_BY_NAMESPACES: [(&str, &str); 2] = [
     (
         "commands: names outside",
-        "nothing has a name but its workspaces and the system's directories, /etc/passwd among them",
+        "nothing has a name but its workspaces and the system's directories, /etc/passwd among them, unless `isolation.namespaces` is off",
     ),
-    ("commands: arguments of others", "a command sees no process but those of its task"),
+    (
+        "commands: arguments of others",
+        "a command sees no process but those of its task, unless `isolation.namespaces` is off",
+    ),
 ];
+/// The same where the kernel bounds the memory of their groups.
+const CLOSED_BY_GROUPS: (&str, &str) = (
+    "commands: memory",
+    "the kernel bounds the memory of a command's tree by memory.max, unless `isolation.cgroups` is off",
+);
 
-/// The limits, as lines of the answer; `namespaces` is whether commands can have their own here.
-pub(super) fn limits(namespaces: &Result<(), String>) -> Vec<Check> {
-    let line = |limit: &Limit| {
-        let closed = CLOSED_BY_NAMESPACES.iter().find(|(name, _)| *name == limit.name);
-        match (closed, namespaces) {
-            (Some((name, holds)), Ok(())) => Check::ok(*name, format!("{holds}, unless `isolation.namespaces` is off")),
-            _ => Check::degraded(limit.name, limit.detail, limit.consequence),
-        }
+/// The limits, as lines of the answer, by what commands can have here.
+pub(super) fn limits(found: &OfCommands) -> Vec<Check> {
+    let mut closed: Vec<(&str, &str)> = Vec::new();
+    if found.namespaces.is_ok() {
+        closed.extend(CLOSED_BY_NAMESPACES);
+    }
+    if found.groups.as_ref().is_ok_and(|groups| groups.memory) {
+        closed.push(CLOSED_BY_GROUPS);
+    }
+    let line = |limit: &Limit| match closed.iter().find(|(name, _)| *name == limit.name) {
+        Some((name, holds)) => Check::ok(*name, *holds),
+        None => Check::degraded(limit.name, limit.detail, limit.consequence),
     };
     LIMITS.iter().map(line).collect()
 }
@@ -91,6 +104,7 @@ pub(super) fn limits(namespaces: &Result<(), String>) -> Vec<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use warden_spawner::probe::Controllers;
 
     /// One space for each run of them, since documents break lines; without marks for code and bold.
     fn plain(text: &str) -> String {
@@ -113,10 +127,20 @@ mod tests {
     }
 
     #[test]
-    fn namespaces_close_two_of_them_and_no_other() {
-        let open = |namespaces| limits(&namespaces).iter().filter(|check| !check.consequence.is_empty()).count();
-        assert_eq!(open(Err("none".to_owned())), LIMITS.len());
-        assert_eq!(open(Ok(())), LIMITS.len() - CLOSED_BY_NAMESPACES.len());
+    fn namespaces_close_two_of_them_and_groups_one() {
+        let none = || "none".to_owned();
+        let groups = |memory| Ok(Controllers { pids: true, memory });
+        for (namespaces, groups, closed) in [
+            (Err(none()), Err(none()), 0),
+            (Ok(()), Err(none()), 2),
+            (Ok(()), groups(false), 2),
+            (Err(none()), groups(true), 1),
+            (Ok(()), groups(true), 3),
+        ] {
+            let open =
+                limits(&OfCommands { namespaces, groups }).iter().filter(|check| !check.consequence.is_empty()).count();
+            assert_eq!(open, LIMITS.len() - closed);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::Check;
 use crate::failure::Failure;
 use crate::sealed;
 use std::fs;
-use warden_spawner::probe::{self, Findings, RoleFinding};
+use warden_spawner::probe::{self, Controllers, Findings, RoleFinding};
 
 /// Landlock's ABI from which on nothing of a jail has to be covered by something else.
 const LANDLOCK_ABI_FULL: u8 = 6;
@@ -13,19 +13,26 @@ fn failed(error: probe::ProbeError) -> Failure {
     Failure::internal(error.to_string())
 }
 
-/// Whether commands can be in namespaces of their own, or why not.
-pub(super) fn command_namespaces() -> Result<Result<(), String>, Failure> {
-    probe::command_namespaces().map_err(failed)
+/// What this host gives to commands beyond the jail that they have everywhere, or why not.
+pub(super) struct OfCommands {
+    pub(super) namespaces: Result<(), String>,
+    pub(super) groups: Result<Controllers, String>,
+}
+
+/// Tries both.
+pub(super) fn of_commands() -> Result<OfCommands, Failure> {
+    let namespaces = probe::command_namespaces().map_err(failed)?;
+    Ok(OfCommands { namespaces, groups: probe::control_group().map_err(failed)? })
 }
 
 /// All checks of the kernel.
-pub(super) fn checks(of_commands: &Result<(), String>) -> Result<Vec<Check>, Failure> {
+pub(super) fn checks(of_commands: &OfCommands) -> Result<Vec<Check>, Failure> {
     let findings = probe::features().map_err(failed)?;
     let mut checks = vec![kernel()];
     checks.extend(features(&findings));
     checks.push(yama(probe::memory_of_a_child().map_err(failed)?, setting("kernel/yama/ptrace_scope")));
-    checks.extend(namespaces(&findings, of_commands, setting("user/max_user_namespaces")));
-    checks.push(control_group(probe::control_group().map_err(failed)?));
+    checks.extend(namespaces(&findings, &of_commands.namespaces, setting("user/max_user_namespaces")));
+    checks.push(control_group(&of_commands.groups));
     checks.push(memory_files());
     checks.extend(probe::roles().map_err(failed)?.iter().map(role));
     let rules = crate::cache::hex(&warden_spawner::rules_sha256());
@@ -159,12 +166,19 @@ fn namespaces_of_commands(tried: &Result<(), String>) -> Check {
     }
 }
 
-fn control_group(tried: Result<(), String>) -> Check {
+fn control_group(tried: &Result<Controllers, String>) -> Check {
     let detail = match tried {
-        Ok(()) => "delegated: a child was put in a group and ended by it".to_owned(),
-        Err(why) => format!("not delegated: {why}"),
+        Ok(Controllers { pids, memory }) => {
+            let word = |works: &bool| if *works { "works" } else { "is not handed down" };
+            let (pids, memory) = (word(pids), word(memory));
+            format!("ours: a child was born in a group and ended by cgroup.kill; pids.max {pids}, memory.max {memory}")
+        }
+        Err(why) => format!("not given to us: {why}"),
     };
-    Check::ok("cgroups", format!("{detail}; not required, and no jail of this version uses it"))
+    Check::ok(
+        "cgroups",
+        format!("{detail}; not required; used by commands where it is so, beside the keeper's own counts"),
+    )
 }
 
 fn memory_files() -> Check {
@@ -258,6 +272,15 @@ mod tests {
             without.last().is_some_and(|check| check.state == State::Degraded && check.consequence.contains("below"))
         );
         assert!(namespaces(&ALL, &Ok(()), None).iter().all(|check| check.state == State::Ok));
+    }
+
+    #[test]
+    fn control_groups_are_never_required_and_each_bound_is_said() {
+        let given = |pids, memory| control_group(&Ok(Controllers { pids, memory }));
+        assert!(given(true, true).detail.contains("pids.max works, memory.max works"));
+        assert!(given(true, false).detail.contains("memory.max is not handed down"));
+        let none = control_group(&Err("it belongs to another user".to_owned()));
+        assert!(none.state == State::Ok && none.detail.contains("not given to us: it belongs"), "{none:?}");
     }
 
     #[test]

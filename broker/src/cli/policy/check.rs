@@ -15,7 +15,7 @@ use nix::sys::stat::stat;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use warden_policy::units::{format_duration, format_size};
-use warden_policy::{Access, ApprovalVia, Effective, EffectiveCommand, Feature, LimitKey, Llm, RuleKind};
+use warden_policy::{Access, ApprovalVia, Effective, EffectiveCommand, LimitKey, Llm, RuleKind};
 
 /// Longest line, characters.
 const LINE_MAX_CHARS: usize = 300;
@@ -36,7 +36,6 @@ pub fn run(file: Option<PathBuf>) -> Result<Answer, Failure> {
     take(open_secrets(&policy));
     take(open_recording(&policy).map(|file| file.into_iter().collect()));
     outside_workspaces(&policy, &files, &mut problems);
-    demands(&policy, &mut problems);
     if !problems.is_empty() {
         // Often the reason of what is not there.
         mistakes::literal_paths(&policy, &mut problems);
@@ -65,16 +64,6 @@ fn outside_workspaces(policy: &Effective, files: &[Deciding], problems: &mut Vec
     let audit = policy.audit().dir.iter().map(|dir| deciding::place_outside("audit directory", dir, &writable));
     let all = files.iter().map(|file| file.outside(&writable)).chain(audit);
     problems.extend(all.filter_map(Result::err).map(|error| error.to_string()));
-}
-
-/// What a task would be refused for, because this version cannot give it.
-fn demands(policy: &Effective, problems: &mut Vec<String>) {
-    if policy.isolation().cgroups == Feature::Require {
-        problems.push(
-            "isolation.cgroups = \"require\": this version uses none, so no task starts; say \"auto\" or \"off\""
-                .to_owned(),
-        );
-    }
 }
 
 /// What is allowed and should be known, and what is asked for and not given.

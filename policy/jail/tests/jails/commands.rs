@@ -50,7 +50,6 @@ fn doors() {
         ("setns", EPERM, || call!(libc::SYS_setns, -1, 0)),
         ("clone into a user namespace", EPERM, || call!(libc::SYS_clone, libc::CLONE_NEWUSER | libc::SIGCHLD)),
         ("clone into a pid namespace", EPERM, || call!(libc::SYS_clone, libc::CLONE_NEWPID | libc::SIGCHLD)),
-        ("clone3", ENOSYS, || call!(libc::SYS_clone3, 0, 0)),
         ("ptrace", EPERM, || call!(libc::SYS_ptrace, libc::PTRACE_ATTACH, 1)),
         ("another's descriptor", EPERM, || call!(libc::SYS_pidfd_getfd, 0, 0)),
         ("keyrings", EPERM, || call!(libc::SYS_keyctl, 0, -4)),
@@ -121,6 +120,7 @@ fn needs() {
             let own = std::process::id();
             i32::from(std::fs::read(format!("/proc/{own}/task/{own}/children")).is_err())
         }),
+        ("clone3, for the keeper", Ended::Errno(libc::EINVAL), || call!(libc::SYS_clone3, 0, 0)),
         ("a comparison of processes, for the keeper", Ended::Worked, || {
             call!(libc::SYS_kcmp, std::process::id(), std::process::id(), 1, 0, 0)
         }),
@@ -144,6 +144,7 @@ fn command_filter() {
     assert_eq!(tries(&|| call!(libc::SYS_seccomp, 1, 8, 0)), EPERM, "a listener");
     let own = std::process::id();
     assert_eq!(tries(&|| call!(libc::SYS_kcmp, own, own, 1, 0, 0)), EPERM, "a comparison of processes");
+    assert_eq!(tries(&|| call!(libc::SYS_clone3, 0, 0)), ENOSYS, "what its flags say no filter can read");
     assert_eq!(tries(&|| call!(libc::SYS_process_vm_readv, own)), EPERM, "reading memory, which is the keeper's to do");
     assert_eq!(tries(&|| call!(libc::SYS_seccomp, 1, 0, 0)), Ended::Errno(libc::EFAULT), "a plain filter");
     assert_eq!(

@@ -11,6 +11,7 @@ mod denylist;
 mod descriptors;
 mod files;
 mod foreign;
+mod groups;
 mod handlers;
 mod lives;
 mod memory;
@@ -28,13 +29,14 @@ type Test = (&'static str, fn());
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let groups: [&[Test]; 15] = [
+    let groups: [&[Test]; 16] = [
         allowlists::TESTS,
         commands::TESTS,
         denylist::TESTS,
         descriptors::TESTS,
         files::TESTS,
         foreign::TESTS,
+        groups::TESTS,
         handlers::TESTS,
         lives::TESTS,
         memory::TESTS,

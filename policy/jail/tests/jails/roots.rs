@@ -18,6 +18,7 @@ pub const TESTS: &[crate::Test] = &[
     ("what_is_shown_for_reading_cannot_be_written", modes),
     ("workspaces_in_workspaces_and_in_the_system_have_their_modes", nested),
     ("the_way_back_out_is_gone", no_way_back),
+    ("no_user_namespace_is_made_beneath_a_commands", none_beneath),
 ];
 
 const NOT_IN: i32 = 100;
@@ -219,6 +220,15 @@ fn nested() {
     assert_eq!(entered(&[(&zone, View::ReadOnly), (&etc, View::ReadOnly)], || (), seen), Ended::Worked);
     let all = handle(Path::new("/"));
     assert_eq!(entered(&[(&all, View::ReadOnly)], || (), |_| true), Ended::Errno(NOT_IN), "the root itself");
+}
+
+/// The control is the entry itself, which made one.
+fn none_beneath() {
+    if !can_be_had() {
+        return;
+    }
+    let again = |_| nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER) == Err(nix::errno::Errno::ENOSPC);
+    assert_eq!(entered(&[], || (), again), Ended::Worked);
 }
 
 fn no_way_back() {

@@ -348,7 +348,8 @@ pub enum Wish {
 ///
 /// Inherited descriptors, from [`super::life::INHERITED_FD`] on: this document in a sealed memfd (its length is the
 /// file's), an O_PATH directory for each workspace, an open program for each command, the task's scratch directory
-/// if there is one, and the lane to whoever provides connections if there is one ([`super::connect`]). Descriptor 3 is the socket to the front.
+/// if there is one, its control group if it has one, and the lane to whoever provides connections if there is one
+/// ([`super::connect`]). Descriptor 3 is the socket to the front.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct RunnerSetup {
     /// [`crate::build_id`] of the broker.
@@ -365,8 +366,19 @@ pub struct RunnerSetup {
     pub scratch: bool,
     /// Whether it and its commands are in namespaces of their own.
     pub namespaces: Wish,
+    /// The control group whose directory follows that, if there is one.
+    pub group: Option<GroupSetup>,
     /// Whether a lane to a provider of connections follows that; without it no command with a network starts.
     pub connects: bool,
+}
+
+/// What a control group bounds in groups beneath it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct GroupSetup {
+    /// `pids.max`.
+    pub pids: bool,
+    /// `memory.max`.
+    pub memory: bool,
 }
 
 impl RunnerSetup {
