@@ -33,7 +33,7 @@ fn a_command_that_does_not_listen_is_ended_with_everything_it_started() {
     let script = format!("trap '' INT TERM HUP; (setsid {mark} &); touch up; while :; do {mark}; done");
     let running = Running::of(sh(&place, &script));
     up(&place);
-    assert!(!processes::marked(&mark).is_empty());
+    processes::wait("both", || (processes::marked(&mark).len() == 2).then_some(()));
     let began = Instant::now();
     running.signal(Signal::SIGINT);
     let ran = running.end();
