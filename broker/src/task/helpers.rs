@@ -298,7 +298,7 @@ impl Task {
             task: self.id,
             commands: List::new(commands).map_err(too_long("commands"))?,
             bounds: self.bounds(),
-            workspaces: u16::try_from(self.workspace_setups()?.len()).unwrap_or(u16::MAX),
+            workspaces: u16::try_from(policy.workspaces().len()).unwrap_or(u16::MAX),
         })
     }
 

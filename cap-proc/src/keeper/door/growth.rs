@@ -2,7 +2,7 @@
 //!
 //! Runs in the keeper. The command writes by itself, through descriptors that the door opened, so growth is not seen as it
 //! happens: every file that was opened for writing is kept until nobody has it open for writing any more, and its size is
-//! looked at every [`LOOK_STEP`] and before another one is opened or made. What was there before is no growth. A file that has
+//! looked at every [`LOOK_STEP`] and after every eighth that is newly kept. What was there before is no growth. A file that has
 //! lost its name is kept like any other, so what is written into deleted files counts. Between two looks each process writes
 //! what the disk takes, and no file becomes longer than RLIMIT_FSIZE.
 //!

@@ -1,7 +1,8 @@
 //! Opening for a command.
 //!
-//! Runs in the keeper. What a path leads to is opened as a path only, judged, and then opened once more by that descriptor:
-//! nothing can be swapped in between, and nothing that is refused was ever opened. What is not there is made in a directory
+//! Runs in the keeper. A file or a directory that is only read is opened to be read, never waiting, and judged as it was opened,
+//! as cap-fs does it. Everything else that a path leads to is opened as a path only, judged, and then opened once more by that
+//! descriptor: nothing can be swapped in between, and nothing that is refused was ever changed. What is not there is made in a directory
 //! that was itself opened and judged, under a name that nothing had, and judged again where it came to lie (T-02).
 
 use super::ask::PathAt;
@@ -102,7 +103,7 @@ impl Door {
             return self.open_found(caller, found, how);
         };
         if let Place::Beneath(all) = &found.place {
-            self.allow_file(&found, &all.clone(), Want::See)?;
+            self.allow_file(&found, all, Want::See)?;
         }
         if !how.flags.contains(OFlag::O_NONBLOCK) {
             let kept = how.again().difference(OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_DIRECTORY);
@@ -229,7 +230,7 @@ impl Door {
         let mode = caller.mode(how.mode)?;
         let inside = above.inside();
         if let (Place::Beneath(all), Some(inside)) = (&above.place, &inside) {
-            self.allow(&all.clone(), Want::See)?;
+            self.allow(all, Want::See)?;
             self.allow(inside, Want::Change)?;
             self.growth.room()?;
         }
