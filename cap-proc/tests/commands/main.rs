@@ -10,6 +10,7 @@ mod groups;
 mod jail;
 mod limits;
 mod memory;
+mod metadata;
 mod namespaces;
 mod network;
 mod older;

@@ -26,7 +26,6 @@ pub mod landlock;
 pub mod lease;
 pub mod life;
 pub mod limits;
-pub mod metadata;
 mod mounts;
 pub mod namespaces;
 pub mod notify;

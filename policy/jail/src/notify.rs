@@ -5,7 +5,7 @@
 //! counts the whole uid and nothing for uid 0, so this is what bounds a command's processes (T-06).
 //! The flags of `clone` are in registers, so letting the call continue after a look is not a race.
 //! A process can have one listener, so the same one carries what else its keeper performs: always the changes of mode and
-//! times, which Landlock does not govern and git and linkers need ([`crate::metadata`]); and every call that opens, makes,
+//! times, which Landlock does not govern and git and linkers need; and every call that opens, makes,
 //! moves or removes by a path, where a workspace has rules that Landlock cannot say (the door). Those are never let go on:
 //! their path lies in memory that can change, and what their descriptor means can too (T-01, T-02, T-07).
 
@@ -48,11 +48,6 @@ impl Notice {
     /// A new process, in contrast to everything else that waits.
     pub fn is_process(&self) -> bool {
         [libc::SYS_clone, libc::SYS_fork, libc::SYS_vfork].contains(&i64::from(self.number))
-    }
-
-    /// A change of mode, times or owner, to be answered by [`crate::metadata::perform`].
-    pub fn is_metadata(&self) -> bool {
-        METADATA.contains(&i64::from(self.number))
     }
 
     /// A connect of a command whose rule names hosts, to be answered by [`crate::connect`].
@@ -150,7 +145,7 @@ pub fn install() -> Result<Listener, NotifyError> {
 }
 
 /// The same, for handlers of ended children and what `waiting` says besides: the keeper must answer them by
-/// [`crate::restart::perform`], [`crate::metadata::perform`] and its door.
+/// [`crate::restart::perform`] and its door.
 pub fn install_supervised(waiting: Waiting, mediated: Mediated) -> Result<(Listener, Supervised), NotifyError> {
     let mut rules = processes();
     let of_children = Condition { index: 0, qword: false, op: Op::Eq, value: libc::SIGCHLD as u64, mask: 0 };
@@ -191,7 +186,7 @@ pub fn install_supervised(waiting: Waiting, mediated: Mediated) -> Result<(Liste
     Ok((listen(&rules)?, Supervised { role }))
 }
 
-/// What [`crate::metadata`] performs. A descriptor opened to read is enough for fchmod and fchown, in a read-only workspace
+/// Landlock governs none of these, so they wait in every command. A descriptor opened to read is enough for fchmod and fchown, in a read-only workspace
 /// too.
 const METADATA: [libc::c_long; 12] = [
     libc::SYS_chmod,
@@ -232,7 +227,7 @@ const PATHS: [libc::c_long; 17] = [
 ];
 
 /// The number of `fchmodat2`, younger than libc's list.
-pub(crate) const SYS_FCHMODAT2: libc::c_long = 452;
+pub const SYS_FCHMODAT2: libc::c_long = 452;
 
 fn listen(rules: &[Rule]) -> Result<Listener, NotifyError> {
     let program = program(rules).map_err(NotifyError::Assemble)?;

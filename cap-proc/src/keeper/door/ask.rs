@@ -1,7 +1,8 @@
 //! What a waiting call asks for, read from its registers alone.
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use warden_jail::notify::Notice;
+use warden_jail::notify::{Notice, SYS_FCHMODAT2};
 
 /// A path in the caller's memory, and where it begins if it is relative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,40 @@ pub enum Ask {
     MakeNode { at: PathAt, mode: u32 },
     /// truncate.
     Truncate { at: PathAt, length: i64 },
+    /// chmod, utimensat, chown and their kin.
+    Change { of: Subject, change: Change },
+}
+
+/// What a change of mode, times or owner is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// What a path leads to; a link of the last name itself, unless `follow`. Where the path is empty and `or_descriptor`, what
+    /// its directory is.
+    Path { at: PathAt, follow: bool, or_descriptor: bool },
+    /// A descriptor of the caller's, not `AT_FDCWD`.
+    Descriptor(i32),
+}
+
+/// What is to be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Its mode, without set-id bits.
+    Mode(u32),
+    /// Where the two times lie; 0 for now.
+    Times { address: u64, clock: Clock },
+    /// Its user and group.
+    Owner(u32, u32),
+}
+
+/// How two times are written: `utimensat`'s nanoseconds, `utimes`'s microseconds, `utime`'s whole seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// Two `timespec`.
+    Nanoseconds,
+    /// Two `timeval`.
+    Microseconds,
+    /// Two `time_t`.
+    Seconds,
 }
 
 /// The low half of a register, as the kernel takes an `unsigned int`.
@@ -58,11 +93,32 @@ fn flags(argument: u64) -> OFlag {
     OFlag::from_bits_retain(int(argument))
 }
 
+/// T-07, T-13: the filter refuses set-id bits before, and this does where another listens.
+fn mode(argument: u64) -> nix::Result<Change> {
+    let mode = low(argument) & 0o7777;
+    if mode & (libc::S_ISUID | libc::S_ISGID) == 0 { Ok(Change::Mode(mode)) } else { Err(Errno::EPERM) }
+}
+
+/// A descriptor and nothing else: `AT_FDCWD` would be taken for the caller's directory.
+fn descriptor(argument: u64) -> nix::Result<Subject> {
+    let number = int(argument);
+    if number >= 0 { Ok(Subject::Descriptor(number)) } else { Err(Errno::EBADF) }
+}
+
+/// What a path names, by the flags of the `*at` calls.
+fn subject(at: PathAt, flags: i32) -> nix::Result<Subject> {
+    if flags & !(libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (follow, or_descriptor) = (flags & libc::AT_SYMLINK_NOFOLLOW == 0, flags & libc::AT_EMPTY_PATH != 0);
+    Ok(Subject::Path { at, follow, or_descriptor })
+}
+
 impl Ask {
-    /// `None` for a call that is none of the door's.
-    pub fn of(notice: &Notice) -> Option<Self> {
+    /// An error is what a call that asks for nothing possible, or is none of the door's, is answered.
+    pub fn of(notice: &Notice) -> nix::Result<Self> {
         let [a, b, c, d, e, _] = notice.args;
-        Some(match i64::from(notice.number) {
+        Ok(match i64::from(notice.number) {
             libc::SYS_open => Self::Open { at: here(a), flags: flags(b), mode: low(c) },
             libc::SYS_openat => Self::Open { at: at(a, b), flags: flags(c), mode: low(d) },
             libc::SYS_creat => {
@@ -84,7 +140,48 @@ impl Ask {
             libc::SYS_mknod => Self::MakeNode { at: here(a), mode: low(b) },
             libc::SYS_mknodat => Self::MakeNode { at: at(a, b), mode: low(c) },
             libc::SYS_truncate => Self::Truncate { at: here(a), length: i64::from_ne_bytes(b.to_ne_bytes()) },
-            _ => return None,
+            _ => Self::change(notice)?,
         })
+    }
+
+    fn change(notice: &Notice) -> nix::Result<Self> {
+        let [a, b, c, d, e, _] = notice.args;
+        let times = |address, clock| Change::Times { address, clock };
+        let owner = |user, group| Change::Owner(low(user), low(group));
+        let (of, change) = match i64::from(notice.number) {
+            libc::SYS_chmod => (subject(here(a), 0), mode(b)?),
+            libc::SYS_fchmodat => (subject(at(a, b), 0), mode(c)?),
+            SYS_FCHMODAT2 => (subject(at(a, b), int(d)), mode(c)?),
+            libc::SYS_fchmod => (descriptor(a), mode(b)?),
+            // With a null path it means the descriptor, which must then be one, and takes no flag.
+            libc::SYS_utimensat if b == 0 && int(a) == libc::AT_FDCWD => return Err(Errno::EFAULT),
+            libc::SYS_utimensat if b == 0 && int(d) != 0 => return Err(Errno::EINVAL),
+            libc::SYS_utimensat if b == 0 => (descriptor(a), times(c, Clock::Nanoseconds)),
+            libc::SYS_utimensat => (subject(at(a, b), int(d)), times(c, Clock::Nanoseconds)),
+            libc::SYS_utime => (subject(here(a), 0), times(b, Clock::Seconds)),
+            libc::SYS_utimes => (subject(here(a), 0), times(b, Clock::Microseconds)),
+            libc::SYS_futimesat => (subject(at(a, b), 0), times(c, Clock::Microseconds)),
+            libc::SYS_fchown => (descriptor(a), owner(b, c)),
+            libc::SYS_chown => (subject(here(a), 0), owner(b, c)),
+            libc::SYS_lchown => (subject(here(a), libc::AT_SYMLINK_NOFOLLOW), owner(b, c)),
+            libc::SYS_fchownat => (subject(at(a, b), int(e)), owner(c, d)),
+            _ => return Err(Errno::EPERM),
+        };
+        Ok(Self::Change { of: of?, change })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_id_bits_are_no_mode() {
+        for refused in [0o4755, 0o2755, 0o6777, 0o4000 | 1 << 40] {
+            assert_eq!(mode(refused), Err(Errno::EPERM), "{refused:o}");
+        }
+        for (asked, set) in [(0o755, 0o755), (0o1777, 0o1777), (0o10_0644, 0o644)] {
+            assert_eq!(mode(asked), Ok(Change::Mode(set)), "{asked:o}");
+        }
     }
 }

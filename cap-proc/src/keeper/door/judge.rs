@@ -5,11 +5,10 @@
 //! rule ([`super::denials`]).
 
 use super::Door;
-use super::place::{Above, Found, Inside, Place};
+use super::place::{Above, Found, Inside};
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;
-use nix::unistd::geteuid;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use warden_beneath::errors::{OpError, shown};
 use warden_beneath::moves::{self, End};
 use warden_beneath::paths;
@@ -122,31 +121,6 @@ impl Door {
             }
         }
         Ok(())
-    }
-
-    /// Whether mode, times or owner of this may be changed: in the writable workspaces and the private directory.
-    pub(super) fn allow_metadata(&mut self, target: BorrowedFd<'_>) -> nix::Result<()> {
-        match self.place(target)? {
-            Place::Elsewhere(own) => {
-                let Some(private) = &self.private else { return Err(Errno::EPERM) };
-                let private = self.world.own.of(private.as_fd())?;
-                if paths::below(&private, &own).is_some() { Ok(()) } else { Err(Errno::EPERM) }
-            }
-            Place::Beneath(all) => {
-                let stat = paths::facts(target)?;
-                self.allow(&all, Want::Change)?;
-                if stat.st_nlink > 1 && paths::kind(&stat) == SFlag::S_IFREG && stat.st_uid != geteuid().as_raw() {
-                    return Err(Errno::EPERM);
-                }
-                for inside in &all {
-                    let Some(tree) = self.world.trees.get(inside.tree) else { return Err(Errno::EACCES) };
-                    let text = || shown(&tree.label, inside.path.as_bytes());
-                    let allowed = self.links.allow(&self.world, tree, &stat, Want::Change, "");
-                    allowed.map_err(|error| self.denials.errno(&error, &text()))?;
-                }
-                Ok(())
-            }
-        }
     }
 }
 

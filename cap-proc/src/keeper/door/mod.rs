@@ -4,7 +4,8 @@
 //! any of these, the command's own Landlock domain has no right in it, every call of the command that opens, makes, moves, cuts
 //! or removes by a path waits at the keeper's listener, and the keeper does it instead: on its own copy of the arguments, judged
 //! by cap-fs's rules (`warden_beneath`), with the descriptor put into the command's table. No such call is ever let go on, so
-//! there is nothing to win by changing a path while it is looked at (T-02). Behind the door Landlock is the fence: the
+//! there is nothing to win by changing a path while it is looked at (T-02). Changes of mode, times and owner go this way for
+//! every command ([`metadata`]), since Landlock governs none of them. Behind the door Landlock is the fence: the
 //! command's domain without the workspaces, the keeper's with them and without the rest of the host (T-01, T-07).
 //!
 //! Runs in the keeper, which is outside of the command's domain and above it, and so may read its memory. It trusts the rules
@@ -20,6 +21,7 @@ mod change;
 mod denials;
 mod growth;
 mod judge;
+mod metadata;
 mod open;
 mod place;
 mod probe;
@@ -32,7 +34,6 @@ use ask::Ask;
 use caller::Caller;
 use denials::Denials;
 use growth::Growth;
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, ResolveFlag};
 use nix::sys::stat::FileStat;
 use nix::unistd::Pid;
@@ -45,7 +46,6 @@ use warden_beneath::links::DeniedInodes;
 use warden_beneath::paths::{self, Facts};
 use warden_beneath::tree::Tree;
 use warden_beneath::world::World;
-use warden_jail::metadata;
 use warden_jail::notify::{Listener, Notice, NotifyError};
 use warden_proto::Text;
 use warden_proto::msg::error::{CallError, ErrorCode};
@@ -118,9 +118,6 @@ impl Door {
 
     /// Does what a waiting call asks for and answers it. `false` where nobody waits any more.
     pub fn serve(&mut self, listener: &Listener, notice: &Notice) -> Result<bool, NotifyError> {
-        if notice.is_metadata() {
-            return metadata::perform(listener, notice, &mut |target| self.allow_metadata(target));
-        }
         let answer = match Caller::new(listener, notice).and_then(|caller| self.attempt(&caller, notice)) {
             Ok(answer) => answer,
             Err(errno) => return listener.refuse_with(notice, errno),
@@ -144,8 +141,7 @@ impl Door {
     }
 
     fn attempt(&mut self, caller: &Caller<'_>, notice: &Notice) -> nix::Result<Answer> {
-        // What is none of ours here was asked for by nobody's rule.
-        match Ask::of(notice).ok_or(Errno::EPERM)? {
+        match Ask::of(notice)? {
             Ask::Open { at, flags, mode } => self.open(caller, at, How { flags, mode }, ResolveFlag::empty()),
             Ask::OpenHow { at, how, size } => self.open_how(caller, at, how, size),
             Ask::Remove { at, directory } => self.remove(caller, at, directory),
@@ -155,6 +151,7 @@ impl Door {
             Ask::MakeDirectory { at, mode } => self.make_directory(caller, at, mode),
             Ask::MakeNode { at, mode } => self.make_node(caller, at, mode),
             Ask::Truncate { at, length } => self.truncate(caller, at, length),
+            Ask::Change { of, change } => self.change(caller, of, change),
         }
     }
 

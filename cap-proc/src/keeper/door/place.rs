@@ -154,7 +154,24 @@ impl Door {
         Ok(start)
     }
 
-    /// The same without asking, for who does nothing but hand over what it opened: a descriptor goes to the caller of this
+    /// The same for who may leave the path empty and so mean the descriptor itself (AT_EMPTY_PATH), if `or_descriptor`.
+    pub(super) fn start_or_descriptor(
+        &self,
+        caller: &Caller<'_>,
+        at: PathAt,
+        or_descriptor: bool,
+    ) -> nix::Result<Start> {
+        let (path, resolve) = (caller.path(at.address)?, ResolveFlag::empty());
+        let start = if path.is_empty() && or_descriptor {
+            Start { base: Some(caller.descriptor(at.directory)?), path, resolve }
+        } else {
+            self.begin(caller, at.directory, path, resolve)?
+        };
+        caller.waits()?;
+        Ok(start)
+    }
+
+    /// As [`Self::start`] without asking, for who does nothing but hand over what it opened: a descriptor goes to the caller of this
     /// notice or to nobody.
     pub(super) fn start_to_read(&self, caller: &Caller<'_>, at: PathAt, resolve: ResolveFlag) -> nix::Result<Start> {
         let path = caller.path(at.address)?;
@@ -256,19 +273,32 @@ impl Door {
         Ok(Found { fd, stat, place })
     }
 
-    /// What is found beneath a workspace must lie on the workspace's own mount, as it must for guests.
+    /// What the caller has open, whether it still has a name or not.
+    pub(super) fn find_open(&self, fd: OwnedFd) -> nix::Result<Found> {
+        let place = self.place(fd.as_fd())?;
+        if matches!(place, Place::Beneath(_)) { self.on_its_mount(fd, place) } else { self.elsewhere(fd, place) }
+    }
+
+    /// What is found by a path beneath a workspace has not lost its name meanwhile.
     fn inside(&self, fd: OwnedFd, place: Place) -> nix::Result<Found> {
-        let Facts { stat, mount } = Facts::of(fd.as_fd(), &self.blank)?;
-        if let Place::Beneath(all) = &place {
+        let found = self.on_its_mount(fd, place)?;
+        if let Place::Beneath(all) = &found.place {
             for inside in all {
-                let tree = self.tree(inside.tree)?;
-                if !tree.is_still_there(&inside.path, &stat) {
+                if !self.tree(inside.tree)?.is_still_there(&inside.path, &found.stat) {
                     return Err(Errno::ENOENT);
                 }
             }
-            if !all.iter().any(|inside| self.mounts.get(inside.tree) == Some(&mount)) {
-                return Err(Errno::EXDEV);
-            }
+        }
+        Ok(found)
+    }
+
+    /// What is found beneath a workspace must lie on the workspace's own mount, as it must for guests.
+    fn on_its_mount(&self, fd: OwnedFd, place: Place) -> nix::Result<Found> {
+        let Facts { stat, mount } = Facts::of(fd.as_fd(), &self.blank)?;
+        if let Place::Beneath(all) = &place
+            && !all.iter().any(|inside| self.mounts.get(inside.tree) == Some(&mount))
+        {
+            return Err(Errno::EXDEV);
         }
         Ok(Found { fd, stat, place })
     }

@@ -1,4 +1,5 @@
-//! A descriptor that was opened to read changes nothing of a read-only workspace, and works where writing is granted.
+//! What a command may ask for by a descriptor alone. Changes of mode, times and owner wait for its keeper, or are refused
+//! where it has none.
 
 use crate::call;
 use crate::child::{Ended, attempt};
@@ -9,9 +10,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use warden_jail::{GrantKind, Grants};
 
 pub const TESTS: &[crate::Test] = &[
-    ("a_descriptor_opened_to_read_changes_no_read_only_workspace", read_only),
-    ("a_descriptor_changes_mode_and_times_in_a_writable_workspace", writable),
-    ("a_descriptor_of_anything_else_is_no_way_in", others),
     ("attributes_and_flags_are_not_changed_by_descriptor", filtered),
     ("a_command_has_no_secret_memory_and_watches_no_directory", doors),
     ("a_command_takes_no_lease_and_may_lock_a_file", leases),
@@ -23,7 +21,6 @@ const EPERM: Ended = Ended::Errno(libc::EPERM);
 const TIMES: [i64; 4] = [1_000, 0, 2_000, 0];
 /// linux/fcntl.h
 const DN_MODIFY: i32 = 2;
-const OTHER: u32 = 12_345;
 
 fn open(path: &CString, flags: i32) -> i32 {
     // SAFETY: opens a C string; the descriptor lives until the child ends.
@@ -36,78 +33,6 @@ fn touch(file: i32) -> i32 {
 
 fn modified(tree: &Tree, name: &str) -> std::time::SystemTime {
     std::fs::metadata(tree.path(name)).and_then(|found| found.modified()).expect("has a time")
-}
-
-fn read_only() {
-    let tree = Tree::new();
-    let before = modified(&tree, "seen/inside");
-    for (name, flags) in [("seen/inside", 0), ("seen", libc::O_DIRECTORY)] {
-        let (path, mode) = (tree.absolute(name), tree.mode(name));
-        let readable = tree.tries(|| i32::from(open(&path, flags) < 0));
-        assert_eq!(readable, Ended::Worked, "control: {name} can be read");
-        let tries = |act: fn(i32) -> i32| tree.tries(|| act(open(&path, flags)));
-        assert_eq!(tries(|file| call!(libc::SYS_fchmod, file, 0o777)), EPERM, "{name}");
-        assert_eq!(tries(|file| call!(452, file, c"".as_ptr(), 0o777, libc::AT_EMPTY_PATH)), EPERM, "{name}");
-        assert_eq!(tries(touch), EPERM, "{name}");
-        assert_eq!(tries(|file| call!(libc::SYS_utimensat, file, 0, 0, 0)), EPERM, "{name}: to now");
-        // Its keeper knows this old call with a path only.
-        assert_eq!(tries(|file| call!(libc::SYS_futimesat, file, 0, 0)), Ended::Errno(libc::EFAULT), "{name}");
-        assert_eq!(tries(|file| call!(libc::SYS_fchown, file, -1, -1)), EPERM, "{name}");
-        assert_eq!(tree.mode(name), mode, "{name}");
-    }
-    assert_eq!(modified(&tree, "seen/inside"), before);
-}
-
-fn writable() {
-    let tree = Tree::new();
-    let inside = tree.absolute("work/inside");
-    assert_eq!(tree.tries(|| call!(libc::SYS_fchmod, open(&inside, libc::O_RDONLY), 0o640)), Ended::Worked);
-    assert_eq!(tree.mode("work/inside"), 0o640);
-    assert_eq!(tree.tries(|| call!(libc::SYS_fchmod, open(&inside, libc::O_RDWR), 0o755)), Ended::Worked);
-    assert_eq!(tree.mode("work/inside"), 0o755);
-    assert_eq!(tree.tries(|| touch(open(&inside, libc::O_RDONLY))), Ended::Worked);
-    let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(2_000);
-    assert_eq!(modified(&tree, "work/inside"), then);
-    let now = tree.tries(|| call!(libc::SYS_utimensat, open(&inside, libc::O_RDONLY), 0, 0, 0));
-    assert_eq!(now, Ended::Worked);
-    assert!(modified(&tree, "work/inside") > then, "no times are now");
-    let removed = tree.tries(|| {
-        let file = open(&inside, libc::O_RDONLY);
-        call!(libc::SYS_unlink, inside.as_ptr()) | call!(libc::SYS_fchmod, file, 0o600)
-    });
-    assert_eq!(removed, Ended::Worked, "a file whose name is gone, as of temporary files");
-    let tree = Tree::new();
-    let inside = tree.absolute("work/inside");
-    let (user, group) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
-    let give = |user: u32, group: u32| tree.tries(|| call!(libc::SYS_fchown, open(&inside, 0), user, group));
-    assert_eq!(give(user, group), Ended::Worked, "what it has");
-    assert_eq!(give(u32::MAX, u32::MAX), Ended::Worked, "what it has");
-    assert_eq!(give(OTHER, u32::MAX), EPERM);
-    assert_eq!(give(u32::MAX, OTHER), EPERM);
-}
-
-fn others() {
-    let tree = Tree::new();
-    let beside = tree.absolute("beside");
-    let change = |file: i32| call!(libc::SYS_fchmod, file, 0o666);
-    assert_eq!(tree.tries(|| change(open(&beside, libc::O_PATH))), EPERM, "a path outside");
-    assert_eq!(tree.mode("beside"), 0o600);
-    let pipe = || {
-        let mut ends = [0i32; 2];
-        let made = call!(libc::SYS_pipe2, ends.as_mut_ptr(), libc::O_CLOEXEC);
-        if made == 0 { change(ends[0]) } else { made }
-    };
-    assert_eq!(tree.tries(pipe), EPERM, "a pipe");
-    // SAFETY: makes a memory file; the descriptor lives until the child ends.
-    let memory = || change(unsafe { libc::memfd_create(c"m".as_ptr(), 0) });
-    assert_eq!(tree.tries(memory), EPERM, "a memory file");
-    let mode = tree.mode("work");
-    for act in [|| call!(libc::SYS_fchmod, libc::AT_FDCWD, 0o777), || call!(libc::SYS_fchmod, 900, 0o777)] {
-        assert_eq!(tree.tries(act), Ended::Errno(libc::EBADF));
-    }
-    assert_eq!(tree.tries(|| touch(libc::AT_FDCWD)), Ended::Errno(libc::EFAULT));
-    assert_eq!(tree.tries(|| touch(900)), Ended::Errno(libc::EBADF));
-    assert_eq!(tree.mode("work"), mode, "no number is taken for the working directory");
 }
 
 /// Tries an act in one jail or the other.
@@ -220,7 +145,7 @@ fn unsupervised() {
 fn not_let_go() {
     let tree = Tree::new();
     let seen = tree.absolute("seen/inside");
-    let (pid, listener, _opened) =
+    let (pid, listener) =
         start_in(&tree.path("work"), move || call!(libc::SYS_fchmod, open(&seen, libc::O_RDONLY), 0o666));
     let notice = listener.receive().expect("receives").expect("a change waits");
     assert!(listener.proceed(&notice).expect("answers"));
