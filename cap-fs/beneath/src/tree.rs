@@ -11,7 +11,9 @@ use crate::rules::{Rule, Rules, Standing, Want};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 /// How often an open or a creation is tried again when the tree changes under it.
 pub const ATTEMPTS: usize = 16;
@@ -146,14 +148,17 @@ impl Tree {
 
     /// Whether this very file has this very name.
     fn is_at(&self, path: &RelPath, stat: &FileStat) -> bool {
-        self.named(path).is_some_and(|found| (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino))
+        let found = self.entry(self.root.as_fd(), path.as_os());
+        found.is_some_and(|(_, found)| (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino))
     }
 
-    fn named(&self, path: &RelPath) -> Option<FileStat> {
+    /// What has this name, itself.
+    fn entry(&self, base: BorrowedFd<'_>, path: &OsStr) -> Option<(OwnedFd, FileStat)> {
         let resolve = self.resolve() | ResolveFlag::RESOLVE_NO_SYMLINKS;
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat2(&self.root, path.as_os(), OpenHow::new().flags(flags).resolve(resolve)).ok()?;
-        paths::facts(fd).ok()
+        let fd = openat2(base, path, OpenHow::new().flags(flags).resolve(resolve)).ok()?;
+        let stat = paths::facts(&fd).ok()?;
+        Some((fd, stat))
     }
 
     /// Whether the rules and the mode allow this with a path.
@@ -201,19 +206,21 @@ impl Tree {
     /// Asked only where a rule matches without case and not with it. A directory folds case if a name in it, its case
     /// swapped, is the same file; two hard links whose names differ only so are taken for that too, which denies more, not
     /// less. A name that does not exist yet cannot be asked about: it is judged again once it has been made. Folding beyond
-    /// the letters' case (ligatures, accents written apart) is not known here.
+    /// the letters' case (ligatures, accents written apart) is not known here. Each directory is opened from the one above it,
+    /// so that a path of 2,000 names costs 2,000 steps, not their square (T-06).
     pub fn folds_case_on(&self, path: &RelPath) -> bool {
-        let mut before = RelPath::default();
+        let mut above: Option<OwnedFd> = None;
         for name in path.names() {
-            let here = before.join(name);
+            let directory = above.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
+            let Some((here, stat)) = self.entry(directory, OsStr::from_bytes(name)) else { return false };
             let swapped = swapped_case(name);
             if swapped != name
-                && let Some(other) = self.named(&before.join(&swapped))
-                && self.is_at(&here, &other)
+                && let Some((_, other)) = self.entry(directory, OsStr::from_bytes(&swapped))
+                && (other.st_dev, other.st_ino) == (stat.st_dev, stat.st_ino)
             {
                 return true;
             }
-            before = here;
+            above = Some(here);
         }
         false
     }
