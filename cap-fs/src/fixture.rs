@@ -6,6 +6,7 @@ pub mod skip;
 use crate::files::{Done, Files};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 use warden_beneath::bounds::FileBound;
@@ -13,6 +14,7 @@ use warden_beneath::paths::OwnPaths;
 use warden_beneath::pulse::Timer;
 use warden_beneath::rules::Rules;
 use warden_beneath::tree::Tree;
+use warden_beneath::turns::Turns;
 use warden_beneath::world::World;
 use warden_proto::Text;
 use warden_proto::blob::Body;
@@ -36,9 +38,16 @@ fn setup(rules: &[(&str, RuleKind)]) -> Vec<PathRuleSetup> {
 pub struct Fixture {
     dir: tempfile::TempDir,
     pub files: Files,
+    /// By which this helper and others of its task take turns.
+    turns: std::fs::File,
 }
 
 impl Fixture {
+    /// As another process of the same task has them.
+    pub fn turns(&self) -> Turns {
+        Turns::open(self.turns.as_fd()).unwrap()
+    }
+
     /// One writable workspace. `fill` runs before the helper looks at it.
     pub fn new(rules: &[(&str, RuleKind)], fill: impl FnOnce(&std::path::Path)) -> Self {
         Self::several(&[rules], |dir| fill(&dir.join("w0")), |_| {})
@@ -68,8 +77,14 @@ impl Fixture {
         });
         let trees = trees.collect();
         fill(dir.path());
-        let files = Files::new(World { trees, own: OwnPaths::open().unwrap(), growth_rule: "fs_written".to_owned() });
-        Self { dir, files }
+        let turns = tempfile::tempfile().unwrap();
+        let files = Files::new(World {
+            trees,
+            own: OwnPaths::open().unwrap(),
+            growth_rule: "fs_written".to_owned(),
+            turns: Turns::open(turns.as_fd()).unwrap(),
+        });
+        Self { dir, files, turns }
     }
 
     /// A path in the first workspace, on the host.

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use warden_beneath::paths::OwnPaths;
 use warden_beneath::tree::Tree;
+use warden_beneath::turns::Turns;
 use warden_beneath::world::{TreeError, World};
 use warden_jail::descriptors::{self, DescriptorError};
 use warden_jail::{GrantKind, Grants, Life, LifeError, Limits, Privileges, Role};
@@ -43,6 +44,14 @@ pub enum FsLifeError {
         /// Why.
         source: TreeError,
     },
+    /// The file by which the task's moves and walks take turns did not come.
+    #[error("the file for turns at descriptor {number}: {errno}")]
+    Turns {
+        /// Which.
+        number: RawFd,
+        /// Why.
+        errno: Errno,
+    },
     /// The process's own table of descriptors cannot be seen.
     #[error("/proc/self/fd, where opened files say where they lie: {0}")]
     OwnPaths(Errno),
@@ -63,7 +72,11 @@ impl FsLifeError {
         match self {
             Self::Greeting(GreetingError::Link(_) | GreetingError::Socket(_)) => 10,
             Self::Greeting(_) | Self::Workspace { source: TreeError::Rule(_), .. } => 11,
-            Self::Inherited { .. } | Self::Workspace { .. } | Self::OwnPaths(_) | Self::Descriptors(_) => 12,
+            Self::Inherited { .. }
+            | Self::Workspace { .. }
+            | Self::Turns { .. }
+            | Self::OwnPaths(_)
+            | Self::Descriptors(_) => 12,
             // `prepare` and `connect` hand their own errors through the jail's.
             Self::Jail(LifeError::Connect { source, .. } | LifeError::Prepare { source, .. }) => {
                 source.downcast_ref::<Self>().map_or(13, Self::status)
@@ -101,17 +114,23 @@ fn connect() -> Result<FrameSocket, FsLifeError> {
 fn prepare(link: &mut FrameSocket) -> Result<World, FsLifeError> {
     let (setup, []): (FsSetup, _) = greeting::receive_setup(link)?;
     let mut trees = Vec::new();
-    for (number, workspace) in (INHERITED_FD..).zip(setup.workspaces.into_vec()) {
+    let mut numbers = INHERITED_FD..;
+    for (workspace, number) in setup.workspaces.into_vec().into_iter().zip(&mut numbers) {
         let root = sys::inherited(number).map_err(|errno| FsLifeError::Inherited { number, errno })?;
         trees.push(Tree::new(workspace, root).map_err(|source| FsLifeError::Workspace { number, source })?);
     }
+    let number = numbers.start;
+    let failed = |errno| FsLifeError::Turns { number, errno };
+    let shared = sys::inherited(number).map_err(failed)?;
+    let turns = Turns::open(shared.as_fd()).map_err(failed)?;
+    drop(shared);
     crate::check::settle_regex();
     let own = OwnPaths::open().map_err(FsLifeError::OwnPaths)?;
     // T-11: whatever else was inherited is closed; nobody in this process owns it.
-    let mut keep = vec![0, 1, 2, link.as_raw_fd(), own.as_fd().as_raw_fd()];
+    let mut keep = vec![0, 1, 2, link.as_raw_fd(), own.as_fd().as_raw_fd(), turns.number()];
     keep.extend(trees.iter().map(|tree| tree.root.as_raw_fd()));
     descriptors::sweep_descriptors(&keep)?;
-    Ok(World { trees, own, growth_rule: setup.growth_rule.into_string() })
+    Ok(World { trees, own, growth_rule: setup.growth_rule.into_string(), turns })
 }
 
 /// The task's workspaces with their modes: the fence behind the rules (T-01).

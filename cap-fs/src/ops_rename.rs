@@ -32,6 +32,8 @@ impl Files {
         to: &HelperTarget,
         pulse: &mut dyn Pulse,
     ) -> Result<FsReply, OpError> {
+        let turn = self.world.turns.to_move();
+        let _turn = turn.map_err(|_| OpError::Conflict("files of the task are being looked through".to_owned()))?;
         let from = Spot::of(&self.world, &self.handles, target)?;
         let to = Spot::of(&self.world, &self.handles, to)?;
         let (old, stat) = present(&from)?;

@@ -6,7 +6,8 @@ use crate::cancel::cancelled;
 use crate::jailed::{Birth, Jailed};
 use crate::runtime::{Child, ChildExit};
 use crate::sealed;
-use std::os::fd::AsFd;
+use std::cell::OnceCell;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use warden_policy::{Access, ArgvShape, Feature, LimitKey, RuleKind};
@@ -48,6 +49,8 @@ pub(crate) struct Helpers {
     starts: Vec<(Role, u32)>,
     /// Companions of helpers that are gone, which end by themselves.
     leaving: Vec<Companion>,
+    /// By which cap-fs and the doors of commands take turns in moving and looking, once there is one of them (T-02).
+    turns: OnceCell<OwnedFd>,
 }
 
 impl Helpers {
@@ -166,9 +169,21 @@ impl Task {
         self.spec.workspaces.iter().map(|w| Inherit::Workspace { id: w.id }).collect()
     }
 
+    /// The same file for all of them, empty and sealed: it is there to be locked.
+    fn turns(&self) -> Result<Inherit, CallError> {
+        let failed = |e: &dyn std::fmt::Display| CallError::new(ErrorCode::Internal, &format!("a file for turns: {e}"));
+        if self.helpers.turns.get().is_none() {
+            let _ = self.helpers.turns.set(sealed::holding("turns", &[]).map_err(|e| failed(&e))?);
+        }
+        let file = self.helpers.turns.get().ok_or_else(|| failed(&"gone"))?;
+        hold(&self.around.runtime, file.try_clone().map_err(|e| failed(&e))?)
+    }
+
     async fn start_files(&self) -> Result<Helper, CallError> {
         let setup = self.files_setup()?;
-        let birth = Birth { role: Role::CapFs, descriptors: &[], inherit: self.workspace_descriptors() };
+        let mut inherit = self.workspace_descriptors();
+        inherit.push(self.turns()?);
+        let birth = Birth { role: Role::CapFs, descriptors: &[], inherit };
         let jailed = Jailed::start(&self.around.runtime, birth, &setup).await.map_err(unavailable)?;
         Ok(Helper { jailed, companion: None })
     }
@@ -240,6 +255,7 @@ impl Task {
             inherit.push(hold(&runtime, copy)?);
         }
         inherit.extend(self.spec.group.map(|_| Inherit::Group));
+        inherit.push(self.turns()?);
         let descriptors = u32::try_from(inherit.len().saturating_add(4)).unwrap_or(u32::MAX);
         let birth = Birth { role: Role::CapProcFront, descriptors: &[], inherit: vec![hold(&runtime, front_end)?] };
         // Both are asked for at once: the runner shuts its jail while the front starts. Of half a pair nothing is left.

@@ -26,5 +26,6 @@ pub mod paths;
 pub mod pulse;
 pub mod rules;
 pub mod tree;
+pub mod turns;
 pub mod walk;
 pub mod world;

@@ -9,7 +9,9 @@
 //! Somebody outside can; so the collection is taken again when a file with several names is asked for and the last one is
 //! old, measured by what it cost, so that no more than a twentieth of the time goes into it. What is linked and used within
 //! that span, by two parties one of which is outside, is not seen, nor are names in directories of other users that this one
-//! cannot read. A directory of this user's that is shut to it leaves the collection incomplete.
+//! cannot read. A directory of this user's that is shut to it leaves the collection incomplete. Nobody of the task moves
+//! anything while it is taken ([`crate::turns`]): a folder that went from where the walk has not been to where it has been
+//! would be missed, with the denied names in it.
 
 use crate::errors::OpError;
 use crate::glob::Case;
@@ -62,6 +64,8 @@ impl DeniedInodes {
     pub fn collect(world: &World) -> Self {
         let started = Instant::now();
         let mut found = Self { rules: HashMap::new(), complete: true, taken: Some(started), cost: Duration::ZERO };
+        let turn = world.turns.to_walk();
+        found.complete = turn.is_ok();
         let mut timer = Timer::lasting(COLLECT_MAX);
         for (index, tree) in world.trees.iter().enumerate().filter(|(_, tree)| !tree.rules.is_empty()) {
             if found.collect_tree(index, tree, &mut timer).is_err() {

@@ -5,6 +5,7 @@ use crate::glob::GlobError;
 use crate::paths::{self, OwnPaths};
 use crate::rules::Rules;
 use crate::tree::Tree;
+use crate::turns::Turns;
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;
 use std::os::fd::OwnedFd;
@@ -19,6 +20,8 @@ pub struct World {
     pub own: OwnPaths,
     /// The rule of the task's limit on growth.
     pub growth_rule: String,
+    /// See [`Turns`].
+    pub turns: Turns,
 }
 
 /// A workspace that cannot be used as it was set up.

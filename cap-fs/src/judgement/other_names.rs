@@ -1,5 +1,6 @@
 use crate::fixture::*;
 use std::fs;
+use warden_beneath::links::DeniedInodes;
 use warden_proto::msg::fs::*;
 
 #[test]
@@ -111,4 +112,18 @@ fn what_a_collection_costs() {
     let started = std::time::Instant::now();
     let found = warden_beneath::links::DeniedInodes::collect(&fx.files.world);
     println!("101,000 entries, 8 rules: {:?}, complete: {}", started.elapsed(), found.is_complete());
+}
+
+/// T-02: what is found while somebody moves is not all there is.
+#[test]
+fn a_collection_that_gets_no_turn_is_not_complete() {
+    let fx = Fixture::new(&[("**/.env", DENY)], |dir| {
+        fs::write(dir.join(".env"), "x").unwrap();
+        fs::hard_link(dir.join(".env"), dir.join("e")).unwrap();
+    });
+    let other = fx.turns();
+    let moving = other.to_move().unwrap();
+    assert!(!DeniedInodes::collect(&fx.files.world).is_complete());
+    drop(moving);
+    assert!(DeniedInodes::collect(&fx.files.world).is_complete(), "control");
 }

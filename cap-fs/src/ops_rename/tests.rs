@@ -114,3 +114,22 @@ fn a_link_to_a_parent_does_not_hide_whose_child_it_is() {
     fx.ask(FsCall::RemoveFile { target: at("via/freed") }).unwrap();
     fx.ask(FsCall::RemoveDir { target: at("via/key.d"), recursive: true }).unwrap();
 }
+
+/// T-02: a walk for a command would miss a folder that a guest moves behind its back.
+#[test]
+fn nothing_moves_while_another_process_of_the_task_walks() {
+    let mut fx = Fixture::new(&[("**/.env", DENY)], |dir| {
+        fs::create_dir(dir.join("d")).unwrap();
+        fs::write(dir.join("f"), "f").unwrap();
+    });
+    let other = fx.turns();
+    let walk = other.to_walk().unwrap();
+    for (from, to) in [("d", "e"), ("f", "g")] {
+        assert_eq!(code(fx.rename(from, to)), ErrorCode::Conflict);
+        assert!(fx.host(from).exists());
+    }
+    drop(walk);
+    fx.rename("d", "e").unwrap();
+    fx.rename("f", "g").unwrap();
+    assert!(other.to_move().is_ok(), "a rename gives its turn back");
+}

@@ -32,14 +32,14 @@ fn assert_jailed(helper: &Helper) {
     assert!(helper.locked.landlock_abi >= 2 && helper.locked.seccomp_filters == 1);
     // Undumpable: its files in /proc are root's, whoever it runs as.
     assert_eq!(fs::metadata(format!("/proc/{}/environ", helper.child.0.id())).unwrap().uid(), 0);
-    // The standard three, the link, one workspace, the table of descriptors: nothing that it happened to inherit.
+    // The standard three, the link, one workspace, the file for turns, the table of descriptors: nothing that it happened to inherit.
     let mut open: Vec<u32> = fs::read_dir(format!("/proc/{}/fd", helper.child.0.id()))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
         .collect();
     open.sort_unstable();
     assert_eq!(helper.locked.descriptors.to_vec(), open);
-    assert_eq!(open.len(), 6);
+    assert_eq!(open.len(), 7);
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_setup_that_is_not_of_this_build_or_not_what_was_said_ends_it() {
         born.setup(&setup, &document(bytes));
         assert_eq!(born.status().code(), Some(11), "{what}");
     }
-    let mut born = bear(&[], None);
+    let mut born = bear(&[turns()], None);
     born.hello();
     born.setup(&setup(build_id(), len, 0), &document(&good));
     let locked = born.link.receive(0, Some(Instant::now() + PATIENCE)).unwrap();
@@ -164,7 +164,8 @@ fn a_workspace_that_did_not_come_or_is_no_directory_ends_it() {
     let place = Place::new();
     fs::write(place.inside("f"), "").unwrap();
     let file = nix::fcntl::open(&place.inside("f"), nix::fcntl::OFlag::O_PATH, nix::sys::stat::Mode::empty()).unwrap();
-    for inherit in [vec![], vec![file]] {
+    // Nor without the file for turns, which comes last.
+    for inherit in [vec![], vec![file], vec![directory(&place.inside(""))]] {
         let mut born = bear(&inherit, None);
         born.hello();
         let list = warden_proto::List::new(vec![workspace(&[])]).unwrap();

@@ -106,6 +106,11 @@ pub fn directory(path: &Path) -> OwnedFd {
     open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).unwrap()
 }
 
+/// What moves and walks take turns by.
+pub fn turns() -> OwnedFd {
+    memfd_create("turns", MFdFlags::MFD_CLOEXEC).unwrap()
+}
+
 pub fn document(bytes: &[u8]) -> OwnedFd {
     let fd = memfd_create("setup", MFdFlags::MFD_CLOEXEC).unwrap();
     std::fs::File::from(fd.try_clone().unwrap()).write_all(bytes).unwrap();
@@ -130,8 +135,9 @@ impl Born {
 
 impl Helper {
     pub fn start(workspaces: &[(PathBuf, WorkspaceSetup)], user: Option<u32>) -> Self {
-        let directories: Vec<OwnedFd> = workspaces.iter().map(|(path, _)| directory(path)).collect();
-        let mut born = bear(&directories, user);
+        let directories = workspaces.iter().map(|(path, _)| directory(path));
+        let inherit: Vec<OwnedFd> = directories.chain([turns()]).collect();
+        let mut born = bear(&inherit, user);
         let hello = born.hello();
         assert_eq!((hello.build_id, hello.role), (build_id(), Role::CapFs));
         let list = List::new(workspaces.iter().map(|(_, setup)| setup.clone()).collect()).unwrap();

@@ -22,6 +22,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::exit;
 use warden_beneath::paths::OwnPaths;
 use warden_beneath::tree::Tree;
+use warden_beneath::turns::Turns;
 use warden_beneath::world::World;
 use warden_jail::Role;
 use warden_jail::descriptors::sweep_descriptors;
@@ -117,7 +118,7 @@ fn settle(
 ) -> Result<bool, CallError> {
     let (workspaces, programs) = (bench.workspaces.iter(), bench.programs.iter().map(|(program, _)| program));
     let scratch = bench.scratch.iter().map(|(directory, _)| directory);
-    let rest = [&bench.null, &bench.alive.0];
+    let rest = [&bench.null, &bench.alive.0, &bench.turns];
     let rest = rest.into_iter().chain(private.map(|private| &private.directory));
     let owned = workspaces.chain(programs).chain(scratch).chain(rest);
     let mut keep: Vec<i32> = owned.map(AsRawFd::as_raw_fd).chain(held.iter().copied()).collect();
@@ -208,7 +209,8 @@ fn door(bench: &Bench, launch: &Launch, private: Option<&PrivateDirectory>) -> R
         trees.push(Tree::new(setup.clone(), copy(directory)?).map_err(|e| broken(&e))?);
     }
     let own = OwnPaths::open().map_err(|e| broken(&e))?;
-    let world = World { trees, own, growth_rule: bench.setup.growth_rule.to_string() };
+    let turns = Turns::open(bench.turns.as_fd()).map_err(|e| broken(&e))?;
+    let world = World { trees, own, growth_rule: bench.setup.growth_rule.to_string(), turns };
     let private = private.map(|private| copy(&private.directory)).transpose()?;
     let file_bytes = bench.setup.bounds.file_bytes;
     Door::new(Frame { world, private, growth_max: launch.growth_max, file_bytes }).map_err(|e| broken(&e))

@@ -87,6 +87,8 @@ pub struct Bench {
     pub enclosure: Enclosure,
     /// The task's control group, if it has one.
     pub group: Option<OwnedFd>,
+    /// By which the task's moves and walks take turns.
+    pub turns: OwnedFd,
     /// What the spawner knows the runner by.
     pub number: Pid,
     /// Whether commands go through the door.
@@ -200,6 +202,7 @@ fn prepare() -> Result<Bench, RunnerError> {
         None
     };
     let group = if setup.group.is_some() { Some(take()?) } else { None };
+    let turns = take()?;
     let provider = if setup.connects { Some(Lane::new(take()?)) } else { None };
     let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(system("open /dev/null"))?;
     let alive = pipe2(OFlag::O_CLOEXEC).map_err(system("make a pipe"))?;
@@ -218,6 +221,7 @@ fn prepare() -> Result<Bench, RunnerError> {
         scoped: false,
         enclosure,
         group,
+        turns,
         number,
         door: DoorState::Unneeded,
     })
@@ -228,7 +232,7 @@ impl Bench {
     fn numbers(&self) -> Vec<RawFd> {
         let programs = self.programs.iter().map(|(program, _)| program);
         let scratch = self.scratch.iter().map(|(directory, _)| directory);
-        let rest = [&self.null, &self.alive.0, &self.alive.1].into_iter().chain(&self.enclosure.guard);
+        let rest = [&self.null, &self.alive.0, &self.alive.1, &self.turns].into_iter().chain(&self.enclosure.guard);
         let rest = rest.chain(&self.group);
         let owned = self.workspaces.iter().chain(programs).chain(scratch).chain(rest).map(AsRawFd::as_raw_fd);
         owned.chain(self.provider.iter().map(|provider| provider.as_fd().as_raw_fd())).collect()

@@ -18,6 +18,7 @@ mod private;
 mod provider;
 #[path = "../../../tests/src/skip.rs"]
 mod skip;
+mod storms;
 mod support;
 mod ways_around;
 mod words;

@@ -245,6 +245,8 @@ impl Helper {
             owned.push(path);
         }
         files.extend(options.group.iter().map(|(_, path)| path.display().to_string()));
+        let turns = memfd_create("turns", MFdFlags::MFD_CLOEXEC).unwrap();
+        files.push(format!("/proc/{}/fd/{}", std::process::id(), turns.as_raw_fd()));
         if options.as_nobody {
             owned.iter().for_each(|path| std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap());
         }
@@ -299,7 +301,7 @@ impl Helper {
         let (front_pid, guard_pid) = (real_pid(&front, options.as_nobody), real_pid(&runner, options.as_nobody));
         // Inside, what was executed stands guard over the runner.
         let runner_pid = children(guard_pid).first().copied().filter(|_| in_namespaces(&locked)).unwrap_or(guard_pid);
-        drop(document);
+        drop((document, turns));
         let (mut inbox, replies) = (Inbox::default(), Vec::new());
         inbox.hold(2 * OUTPUT_MAX_BYTES);
         Self { front, runner, front_pid, guard_pid, runner_pid, link, locked, root, inbox, requests: 0, replies }

@@ -3,9 +3,9 @@
 use crate::{finish, standing};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use warden_tests::manifest::{self, succeeded};
 use warden_tests::{Family, NOBODY, Place, Process, Task, gate, is_root, log, processes, skipped};
 
@@ -166,6 +166,13 @@ fn no_process_holds_a_descriptor_but_its_link_and_its_leases() {
     folders.sort();
     folders.dedup();
     assert_eq!(folders, [other.clone(), work.clone()], "cap-fs: {files:?}");
+    // T-02: guests and commands move and look through folders by turns, by one file that both have.
+    let turns = |role: &str| -> BTreeSet<u64> {
+        let (pid, held) = (family.role(role).unwrap().pid, held(role));
+        let numbers = held.into_iter().filter(|(_, what)| what.starts_with("/memfd:turns")).map(|(number, _)| number);
+        numbers.map(|number| fs::metadata(format!("/proc/{pid}/fd/{number}")).unwrap().ino()).collect()
+    };
+    assert_eq!((turns("cap-fs").len(), turns("cap-fs")), (1, turns("cap-proc-runner")));
     let front = held("cap-proc");
     assert!(
         front

@@ -69,6 +69,8 @@ impl Door {
     }
 
     pub(super) fn rename(&mut self, caller: &Caller<'_>, from: PathAt, to: PathAt, flags: u32) -> nix::Result<Answer> {
+        // T-02: judged in the turn in which it moves, and while nobody walks.
+        let _turn = self.world.turns.to_move()?;
         let (from, to) = (self.spot(caller, from)?, self.spot(caller, to)?);
         if from.is_dots() || to.is_dots() {
             return Err(Errno::EBUSY);

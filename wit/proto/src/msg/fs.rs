@@ -332,7 +332,8 @@ pub struct WorkspaceSetup {
     pub rule: Text<256>,
 }
 
-/// Setup document of cap-fs. Inherited descriptors: one O_PATH directory for each workspace, in order.
+/// Setup document of cap-fs. Inherited descriptors: one O_PATH directory for each workspace, in order, and the memory file by
+/// which the task's moves and walks take turns.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct FsSetup {
     /// The task's id.

@@ -348,8 +348,8 @@ pub enum Wish {
 ///
 /// Inherited descriptors, from [`super::life::INHERITED_FD`] on: this document in a sealed memfd (its length is the
 /// file's), an O_PATH directory for each workspace, an open program for each command, the task's scratch directory
-/// if there is one, its control group if it has one, and the lane to whoever provides connections if there is one
-/// ([`super::connect`]). Descriptor 3 is the socket to the front.
+/// if there is one, its control group if it has one, the memory file by which the task's moves and walks take turns, and the
+/// lane to whoever provides connections if there is one ([`super::connect`]). Descriptor 3 is the socket to the front.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct RunnerSetup {
     /// [`crate::build_id`] of the broker.
