@@ -65,6 +65,31 @@ pub struct Launch {
     pub piped: [bool; 3],
 }
 
+/// Runner to usher: have a keeper born. The keeper's end of a lane, by which its launch comes, is the one descriptor. What the
+/// runner found out only after the usher was forked.
+#[derive(Debug, Encode, Decode)]
+pub struct Seat {
+    /// Whether the kernel confines signals.
+    pub scoped: bool,
+    /// Whether commands go through the door.
+    pub door: DoorState,
+}
+
+/// Usher to runner: the keeper's number, or why there is none.
+#[derive(Debug, Encode, Decode)]
+pub struct Seated {
+    /// Which.
+    pub keeper: Result<i32, Text<512>>,
+}
+
+/// Runner to a keeper that was born by the usher, after its [`Launch`] and the pipes of that: its lane to the front, and the one
+/// to whoever provides connections, where the command's rule names hosts.
+#[derive(Debug, Encode, Decode)]
+pub struct SeatRest {
+    /// Whether that second one comes.
+    pub connects: bool,
+}
+
 /// Runner to front: a keeper has been forked, its control lane is the one descriptor; or it could not be.
 #[derive(Debug, Encode, Decode)]
 pub struct Launched {

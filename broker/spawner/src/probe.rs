@@ -13,6 +13,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use warden_jail::delegation::Delegation;
 use warden_jail::fork::Forked;
+use warden_jail::landlock::Domain;
 use warden_jail::namespaces::{self, OwnIds};
 use warden_jail::{Grants, Isolation, LifeError, Role, life, process, root};
 
@@ -115,6 +116,13 @@ fn lock_down(role: Role) -> Result<Isolation, LifeError> {
         Role::Worker => {
             life::lock_down(Role::Template, &none)?;
             life::lock_down_worker(life::worker_scope()?)
+        }
+        Role::CapProcKeeper => {
+            life::lock_down_usher()?;
+            life::lock_down_born_keeper()?;
+            let entered = Domain::build(role, &none)?.enter()?;
+            let (landlock_abi, degraded) = (entered.abi, entered.degraded);
+            Ok(Isolation { landlock_abi, seccomp_filters: 2, no_new_privs: true, degraded })
         }
         Role::CapProcCommand => {
             life::lock_down(Role::CapProcRunner, &none)?;

@@ -115,7 +115,9 @@ fn settle(plan: &Plan<'_>) -> Result<(), CallError> {
 fn enter_directory(plan: &Plan<'_>) -> Result<(), CallError> {
     let path = plan.launch.cwd.as_str();
     let base = match (plan.launch.workspace, plan.private) {
-        (NO_WORKSPACE, Some(private)) => private.directory.as_fd(),
+        (NO_WORKSPACE, Some(private)) => {
+            private.home().ok_or_else(|| failed("find its own directory", Errno::EBADF))?.directory.as_fd()
+        }
         (NO_WORKSPACE, None) => {
             let root = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
             return root.and_then(fchdir).map_err(|e| failed("enter /", e));
@@ -139,7 +141,7 @@ fn enter_directory(plan: &Plan<'_>) -> Result<(), CallError> {
 
 /// The listener goes to the keeper first: after the command's filter nobody here may make one (T-06, T-07).
 fn lock_down(plan: &Plan<'_>, birth: &Lane) -> Result<(), CallError> {
-    let private = plan.private.map(|private| private.directory.as_fd());
+    let private = plan.private.map_or(&[][..], |private| &private.rooms);
     let (grants, waiting) = match plan.bench.door {
         DoorState::Open => (plan.bench.command_grants_behind_door(plan.launch.command, private), Waiting::Paths),
         DoorState::Unneeded | DoorState::Impossible => {
@@ -171,9 +173,10 @@ fn environment(plan: &Plan<'_>) -> Result<Vec<CString>, CallError> {
     let mut set = |key: &'static str, value| all.insert(OsStr::new(key), value);
     set("PATH", OsStr::new(PATH));
     set("LANG", OsStr::new("C.UTF-8"));
-    set("HOME", plan.private.map_or(OsStr::new("/nonexistent"), |private| private.path.as_os_str()));
-    if let Some(private) = plan.private {
-        set("TMPDIR", private.path.as_os_str());
+    let home = plan.private.and_then(PrivateDirectory::home);
+    set("HOME", home.map_or(OsStr::new("/nonexistent"), |room| room.path.as_os_str()));
+    if let Some(room) = plan.private.and_then(PrivateDirectory::temporary) {
+        set("TMPDIR", room.path.as_os_str());
     }
     let rule = plan.bench.setup.commands.get(usize::from(plan.launch.command));
     let own = rule.map(|command| command.env.iter()).into_iter().flatten();

@@ -68,11 +68,14 @@ struct Level {
 }
 
 impl Count {
-    /// Begins to count what is beneath `root`, until it is more than `bytes_max`.
-    pub fn begin(root: BorrowedFd<'_>, bytes_max: u64) -> nix::Result<Self> {
-        let in_memory = fstatfs(root)?.filesystem_type() == TMPFS_MAGIC;
-        let contents = Contents { in_memory, ..Contents::default() };
-        Ok(Self { contents, bytes_max, way: Level::enter(root, c".")?.into_iter().collect() })
+    /// Begins to count what is beneath `roots`, which are of one file system, until it is more than `bytes_max`.
+    pub fn begin<'fd>(roots: impl Iterator<Item = BorrowedFd<'fd>>, bytes_max: u64) -> nix::Result<Self> {
+        let (mut contents, mut way) = (Contents::default(), Vec::new());
+        for root in roots {
+            contents.in_memory = fstatfs(root)?.filesystem_type() == TMPFS_MAGIC;
+            way.extend(Level::root(root)?);
+        }
+        Ok(Self { contents, bytes_max, way })
     }
 
     /// What has been counted.
@@ -154,11 +157,27 @@ impl Level {
         }
     }
 
+    /// Opens one that is held, whatever mode the command has given it: by its name nobody could any more, the owner included.
+    fn root(held: BorrowedFd<'_>) -> nix::Result<Option<Self>> {
+        match openat(held, c".", OPEN_DIRECTORY, Mode::empty()) {
+            Ok(directory) => return Self::of(directory, None).map(Some),
+            Err(Errno::EACCES) => {}
+            Err(other) => return Err(other),
+        }
+        let named = held.try_clone_to_owned().map_err(|_| Errno::EMFILE)?;
+        let mode = Mode::from_bits_truncate(fstat(&named)?.st_mode);
+        Self::unlocked(named, mode)
+    }
+
     /// Opens one whose user may not, for as long as this lives. One that stays shut holds what it held when it was shut.
     fn unlock(above: BorrowedFd<'_>, name: &CStr) -> nix::Result<Option<Self>> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let Ok(named) = openat(above, name, flags, Mode::empty()) else { return Ok(None) };
         let mode = Mode::from_bits_truncate(fstat(&named)?.st_mode);
+        Self::unlocked(named, mode)
+    }
+
+    fn unlocked(named: OwnedFd, mode: Mode) -> nix::Result<Option<Self>> {
         set_mode(&named, mode | Mode::S_IRUSR | Mode::S_IXUSR)?;
         let opened = openat(&named, ".", OPEN_DIRECTORY, Mode::empty());
         let Ok(directory) = opened else {
@@ -184,7 +203,7 @@ impl Drop for Level {
 }
 
 /// By the descriptor's own entry, because an O_PATH descriptor has no fchmod.
-fn set_mode(named: &OwnedFd, mode: Mode) -> nix::Result<()> {
+pub fn set_mode(named: &OwnedFd, mode: Mode) -> nix::Result<()> {
     let path = format!("/proc/self/fd/{}", named.as_raw_fd());
     fchmodat(AT_FDCWD, path.as_str(), mode, FchmodatFlags::FollowSymlink)
 }
@@ -202,7 +221,7 @@ mod tests {
     }
 
     fn begun(path: &Path, bytes_max: u64) -> Count {
-        Count::begin(std::fs::File::open(path).unwrap().as_fd(), bytes_max).unwrap()
+        Count::begin([std::fs::File::open(path).unwrap().as_fd()].into_iter(), bytes_max).unwrap()
     }
 
     #[test]

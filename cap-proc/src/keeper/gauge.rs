@@ -68,7 +68,7 @@ const MIB: u64 = 1024 * 1024;
 pub struct Gauge {
     memory_bytes: u64,
     private_max_bytes: u64,
-    private: Option<(OwnedFd, OsString)>,
+    private: Vec<(OwnedFd, OsString)>,
     /// What the last count saw, and the one that is under way.
     contents: Contents,
     count: Option<Count>,
@@ -88,12 +88,12 @@ impl Gauge {
     /// For a tree of these bounds. `may_hide` where the command's own program cannot be read, so that the kernel itself hides
     /// the process; then it is measured by what anybody can see of it.
     pub fn new(bounds: &ProcBounds, private: Option<&PrivateDirectory>, may_hide: bool) -> std::io::Result<Self> {
-        let private =
-            private.map(|private| Ok::<_, std::io::Error>((private.directory.try_clone()?, private.path.clone())));
+        let rooms = private.into_iter().flat_map(|private| &private.rooms);
+        let private = rooms.map(|room| Ok::<_, std::io::Error>((room.directory.try_clone()?, room.path.clone())));
         Ok(Self {
             memory_bytes: bounds.memory_bytes,
             private_max_bytes: bounds.private_bytes,
-            private: private.transpose()?,
+            private: private.collect::<Result<_, _>>()?,
             contents: Contents::default(),
             count: None,
             count_began: Instant::now(),
@@ -140,7 +140,7 @@ impl Gauge {
     fn measure(&mut self, ours: &[Pid]) -> Result<(), CallError> {
         let mut processes = self.processes(ours);
         check_threads(&processes)?;
-        let mut held = Held::new(self.private.as_ref().map(|(_, path)| path.as_os_str()));
+        let mut held = Held::new(self.private.iter().map(|(_, path)| path.as_os_str()));
         processes.iter().for_each(|process| held.add(process));
         check_descriptors(&held)?;
         self.check_hidden(&held)?;
@@ -195,7 +195,7 @@ impl Gauge {
             return Ok(bytes);
         }
         let message = format!(
-            "the command's private directory (HOME, TMPDIR) held more than the {} KiB that it may, where each name counts as \
+            "the command's private files (in HOME, TMPDIR, its own /tmp and /dev/shm) held more than the {} KiB that it may, where each name counts as \
              1 KiB at least, or lay too deep ({} names were counted); the command was ended",
             self.private_max_bytes / 1024,
             self.contents.names
@@ -205,14 +205,16 @@ impl Gauge {
 
     /// One turn of the count, if one is due or under way. Says whether it has ended.
     fn go_on_counting(&mut self) -> nix::Result<bool> {
-        let Some((directory, _)) = &self.private else { return Ok(false) };
+        if self.private.is_empty() {
+            return Ok(false);
+        }
         let now = Instant::now();
         let mut count = match self.count.take() {
             Some(count) => count,
             None if now < self.count_due => return Ok(false),
             None => {
                 self.count_began = now;
-                Count::begin(directory.as_fd(), self.private_max_bytes)?
+                Count::begin(self.private.iter().map(|(directory, _)| directory.as_fd()), self.private_max_bytes)?
             }
         };
         if !count.advance(now.checked_add(COUNT_TURN).unwrap_or(now))? {

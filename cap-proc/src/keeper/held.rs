@@ -28,10 +28,10 @@ const BLOCK_BYTES: u64 = 512;
 pub struct Held {
     /// Memory files, by their size in memory.
     memory: BTreeMap<FileId, u64>,
-    /// Files that had their names in the private directory, by their size on its device.
+    /// Files that had their names in the private directory, whatever the command calls that, by their size on its device.
     nameless: BTreeMap<FileId, u64>,
     /// How such a name begins.
-    private: Option<Vec<u8>>,
+    private: Vec<Vec<u8>>,
     sockets: BTreeSet<u64>,
     pipes: BTreeSet<u64>,
     looked_at: usize,
@@ -42,9 +42,9 @@ pub struct Held {
 }
 
 impl Held {
-    /// Nothing yet; `private` is the path of the private directory.
-    pub fn new(private: Option<&OsStr>) -> Self {
-        Self { private: private.map(|path| [path.as_bytes(), b"/"].concat()), ..Self::default() }
+    /// Nothing yet; `private` are the paths by which the command names what is in its private directory.
+    pub fn new<'p>(private: impl Iterator<Item = &'p OsStr>) -> Self {
+        Self { private: private.map(|path| [path.as_bytes(), b"/"].concat()).collect(), ..Self::default() }
     }
 
     /// Adds what a process holds, by the tables of all its threads.
@@ -88,7 +88,7 @@ impl Held {
             } else if let Some(number) = numbered(&link, b"pipe:[") {
                 self.pipes.insert(number);
             } else if link.as_bytes().ends_with(b" (deleted)") {
-                let in_private = self.private.as_ref().is_some_and(|path| link.as_bytes().starts_with(path));
+                let in_private = self.private.iter().any(|path| link.as_bytes().starts_with(path));
                 let files = match link.as_bytes().starts_with(b"/memfd:") {
                     true => &mut self.memory,
                     false if in_private => &mut self.nameless,
@@ -140,7 +140,7 @@ mod tests {
     fn memory_files_and_files_without_a_name_count_once_and_named_ones_not() {
         let place = tempfile::tempdir().unwrap();
         let look = || {
-            let mut held = Held::new(Some(place.path().as_os_str()));
+            let mut held = Held::new([place.path().as_os_str()].into_iter());
             held.add(&Process::look(Pid::this()).unwrap());
             held
         };

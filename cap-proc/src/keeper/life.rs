@@ -49,15 +49,16 @@ pub struct Assignment<'a> {
     pub control: OwnedFd,
     /// Its lane to whoever provides connections, where its rule names hosts.
     pub connections: Option<OwnedFd>,
+    /// Its command's private directory, which has been made, or is none; or what came of making it.
+    pub private: Result<Option<PrivateDirectory>, CallError>,
     /// The parent.
     pub runner: Pid,
 }
 
 /// The whole life, in the child of the runner's fork. Status 0 says to the runner that no process is left.
 pub fn live(assignment: Assignment<'_>) -> ! {
-    let Assignment { bench, launch, stdio, control, connections, runner } = assignment;
+    let Assignment { bench, launch, stdio, control, connections, private, runner } = assignment;
     let control = Lane::new(control);
-    let private = PrivateDirectory::make(bench).map_err(|errno| failed("make its private directory", errno));
     // Opened while the runner's domain still lets it: the keeper's own, in which it performs path calls, must not (T-07).
     let settled = private.and_then(|private| {
         let group = CommandGroup::make(bench)?;
@@ -119,7 +120,7 @@ fn settle(
     let (workspaces, programs) = (bench.workspaces.iter(), bench.programs.iter().map(|(program, _)| program));
     let scratch = bench.scratch.iter().map(|(directory, _)| directory);
     let rest = [&bench.null, &bench.alive.0, &bench.turns];
-    let rest = rest.into_iter().chain(private.map(|private| &private.directory));
+    let rest = rest.into_iter().chain(private.into_iter().flat_map(PrivateDirectory::descriptors));
     let owned = workspaces.chain(programs).chain(scratch).chain(rest);
     let mut keep: Vec<i32> = owned.map(AsRawFd::as_raw_fd).chain(held.iter().copied()).collect();
     keep.extend([0, 1, 2, control.as_fd().as_raw_fd()]);
@@ -129,7 +130,7 @@ fn settle(
     let Some(witness) = witness.filter(|_| getppid() == runner) else {
         return Err(failed("find its runner", Errno::ESRCH));
     };
-    let grants = bench.command_grants(launch.command, private.map(|private| private.directory.as_fd()));
+    let grants = bench.command_grants(launch.command, private.map_or(&[][..], |private| &private.rooms));
     let grants = grants.ok_or_else(|| failed("find it", Errno::EBADF))?;
     let domain = Domain::build(Role::CapProcRunner, &grants).and_then(Domain::enter);
     let entered =
@@ -211,7 +212,8 @@ fn door(bench: &Bench, launch: &Launch, private: Option<&PrivateDirectory>) -> R
     let own = OwnPaths::open().map_err(|e| broken(&e))?;
     let turns = Turns::open(bench.turns.as_fd()).map_err(|e| broken(&e))?;
     let world = World { trees, own, growth_rule: bench.setup.growth_rule.to_string(), turns };
-    let private = private.map(|private| copy(&private.directory)).transpose()?;
+    let private = private.into_iter().flat_map(|private| &private.rooms).map(|room| copy(&room.directory));
+    let private = private.collect::<Result<_, _>>()?;
     let file_bytes = bench.setup.bounds.file_bytes;
     Door::new(Frame { world, private, growth_max: launch.growth_max, file_bytes }).map_err(|e| broken(&e))
 }

@@ -23,4 +23,4 @@ pub use door::is_possible as door_is_possible;
 pub use group::{held, remove_group};
 pub use kin::end_children;
 pub use life::{Assignment, live};
-pub use private::{PrivateDirectory, remove_left};
+pub use private::{PrivateDirectory, Room, remove_left};

@@ -1,18 +1,22 @@
-//! A command's private directory: its HOME and TMPDIR, made before it starts and removed when its tree has ended.
+//! A command's private directory: made before it starts, counted while it runs, and removed when its tree has ended.
 //!
-//! Landlock gives the command this one directory and nothing else of the scratch directory, so `/tmp` and `/dev/shm` stay
-//! closed and no command sees another's (T-11). What is removed was made by the command, so nothing in it is trusted: it
+//! It is the command's HOME and TMPDIR. Where the command has a mount namespace of its own, it holds three directories instead:
+//! HOME, and what is to be seen at `/tmp` and `/dev/shm` (`warden_jail::rooms`). Landlock gives the command these and nothing
+//! else of the scratch directory, so no command sees another's (T-11). What is removed was made by the command, so nothing in it is trusted: it
 //! is taken apart without following a link, without recursion and with two descriptors, however deep it is (T-06).
 
+use super::contents::set_mode;
 use crate::runner::Bench;
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, mkdirat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, mkdirat};
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use warden_jail::rooms::HOME;
 
 const OPEN_DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
@@ -20,6 +24,13 @@ const OPEN_DIRECTORY: OFlag =
 /// One command's own directory.
 #[derive(Debug)]
 pub struct PrivateDirectory {
+    /// What of it the command has, and its keeper: HOME, which may be all of it, then its places.
+    pub rooms: Vec<Room>,
+}
+
+/// A directory that the command has.
+#[derive(Debug)]
+pub struct Room {
     /// It.
     pub directory: OwnedFd,
     /// By what path the command names it.
@@ -27,31 +38,72 @@ pub struct PrivateDirectory {
 }
 
 impl PrivateDirectory {
-    /// Makes one beneath the scratch directory, if the task has that.
+    /// Makes one beneath the scratch directory, if the task has that: one room, HOME and TMPDIR in one.
     pub fn make(bench: &Bench) -> nix::Result<Option<Self>> {
-        let Some((scratch, scratch_path)) = &bench.scratch else { return Ok(None) };
-        // The keeper's number is no other living process's; one that is left from before makes this fail, not share.
-        let name = Self::name_of(bench, Pid::this())?;
-        mkdirat(scratch, name.as_c_str(), Mode::S_IRWXU)?;
-        let directory = openat(scratch, name.as_c_str(), OPEN_DIRECTORY, Mode::empty())?;
-        let mut path = scratch_path.clone();
-        path.push(b'/');
-        path.extend_from_slice(name.as_bytes());
-        Ok(Some(Self { directory, path: OsString::from_vec(path) }))
+        let Some((directory, path)) = make_in_scratch(bench)? else { return Ok(None) };
+        Ok(Some(Self { rooms: vec![Room { directory, path }] }))
+    }
+
+    /// The same with a room for each of these places, where it is still to be shown.
+    pub fn make_with_places(bench: &Bench, places: &[&str]) -> nix::Result<Option<Self>> {
+        let Some((directory, path)) = make_in_scratch(bench)? else { return Ok(None) };
+        let room = |name: &str| {
+            mkdirat(&directory, name, Mode::S_IRWXU)?;
+            openat(&directory, name, OPEN_DIRECTORY, Mode::empty())
+        };
+        let mut rooms = Vec::new();
+        if !places.contains(&HOME) {
+            rooms.push(Room { directory: room("home")?, path: Path::new(&path).join("home").into() });
+        }
+        for place in places {
+            let name = place.trim_start_matches('/').replace('/', "-");
+            rooms.push(Room { directory: room(&name)?, path: OsString::from(place) });
+        }
+        Ok(Some(Self { rooms }))
+    }
+
+    /// Its HOME, which always comes first.
+    pub fn home(&self) -> Option<&Room> {
+        self.rooms.first()
+    }
+
+    /// Its TMPDIR: `/tmp` where that is its own, else its HOME.
+    pub fn temporary(&self) -> Option<&Room> {
+        self.rooms.iter().find(|room| room.path == "/tmp").or(self.home())
+    }
+
+    /// Every descriptor of it.
+    pub fn descriptors(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.rooms.iter().map(|room| &room.directory)
     }
 
     /// Removes all that is in it. The tree has ended, so nothing changes meanwhile. It itself is the runner's to remove, and
     /// what is left where the keeper is ended before it is done.
     pub fn empty(self) {
-        let _ = fchmod(&self.directory, Mode::S_IRWXU);
-        let mut moved = 0_u64;
-        while let Ok(true) = flatten(self.directory.as_fd(), &mut moved) {}
+        for Room { directory, .. } in &self.rooms {
+            // A place is a path only here, and the command may have taken its own rights on it away.
+            let _ = set_mode(directory, Mode::S_IRWXU);
+            let Ok(directory) = openat(directory, ".", OPEN_DIRECTORY, Mode::empty()) else { continue };
+            let mut moved = 0_u64;
+            while let Ok(true) = flatten(directory.as_fd(), &mut moved) {}
+        }
     }
 
     /// What a keeper calls its command's directory.
     pub fn name_of(bench: &Bench, keeper: Pid) -> nix::Result<CString> {
         CString::new(format!("{}{keeper}", bench.private_prefix())).map_err(|_| Errno::EINVAL)
     }
+}
+
+/// A new directory beneath the scratch directory, and its path.
+fn make_in_scratch(bench: &Bench) -> nix::Result<Option<(OwnedFd, OsString)>> {
+    let Some((scratch, scratch_path)) = &bench.scratch else { return Ok(None) };
+    // The keeper's number is no other living process's; one that is left from before makes this fail, not share.
+    let name = PrivateDirectory::name_of(bench, Pid::this())?;
+    mkdirat(scratch, name.as_c_str(), Mode::S_IRWXU)?;
+    let directory = openat(scratch, name.as_c_str(), OPEN_DIRECTORY, Mode::empty())?;
+    let path = [scratch_path.as_slice(), b"/", name.as_bytes()].concat();
+    Ok(Some((directory, OsString::from_vec(path))))
 }
 
 /// Removes a directory of `scratch` and all that is in it. No process may be left that works in it.
@@ -139,7 +191,7 @@ mod tests {
             at = openat(&at, "d", OPEN_DIRECTORY, Mode::empty()).unwrap();
         }
         nix::sys::stat::fchmod(&at, Mode::empty()).unwrap();
-        PrivateDirectory { directory, path: OsString::new() }.empty();
+        PrivateDirectory { rooms: vec![Room { directory, path: OsString::new() }] }.empty();
         let emptied = std::fs::read_dir(scratch.path().join("command-1")).unwrap().count();
         assert_eq!(emptied, 0);
         remove_left(&scratch_fd, &name).unwrap();

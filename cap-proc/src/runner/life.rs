@@ -5,7 +5,8 @@
 
 use super::enclosure::{self, Enclosure};
 use super::serve;
-use crate::keeper::{self, door_is_possible};
+use super::usher::{self, Usher};
+use crate::keeper::{self, Room, door_is_possible};
 use crate::lane::{Lane, LaneError};
 use crate::orders::{DoorState, Jail, Ready};
 use nix::errno::Errno;
@@ -16,7 +17,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, getppid, pipe2};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use warden_jail::{GrantKind, Grants, Isolation, Life, LifeError, Privileges, Role};
 use warden_proto::codec::{self, CodecError};
@@ -49,6 +50,9 @@ pub enum RunnerError {
     /// Whoever waits for it outside of its namespaces is gone: nobody wants it any more.
     #[error("the runner's guard is gone")]
     GuardGone,
+    /// Nobody is left who could end what it had born; this process's end does.
+    #[error("the runner's usher is gone; everything was ended with it")]
+    UsherGone,
     /// T-01: a file that may be read could be cut.
     #[error(
         "this kernel's Landlock (below ABI 3) does not govern truncation, and this host allows no supervisor that would"
@@ -85,6 +89,8 @@ pub struct Bench {
     pub scoped: bool,
     /// Where the runner works.
     pub enclosure: Enclosure,
+    /// Who has keepers born in mount namespaces of their own, where that is of use.
+    pub usher: Option<Usher>,
     /// The task's control group, if it has one.
     pub group: Option<OwnedFd>,
     /// By which the task's moves and walks take turns.
@@ -122,7 +128,8 @@ pub fn live() -> Result<(), RunnerError> {
         ));
     }
     let degraded = List::first(degraded.iter().map(|text| Text::cut(text)));
-    let held = bench.enclosure.held().iter().copied().chain(keeper::held(bench.setup.group));
+    let places = bench.usher.iter().flat_map(|usher| usher.held.iter().copied());
+    let held = bench.enclosure.held().iter().copied().chain(places).chain(keeper::held(bench.setup.group));
     let held = List::first(held.map(Text::cut));
     let jail = Jail { landlock_abi: isolation.landlock_abi, degraded, held, door: bench.door };
     front.send(&Ready { build_id: build_id(), jail: Ok(jail) }, &[], true)?;
@@ -136,6 +143,9 @@ fn shut(front: &Lane) -> Result<(Isolation, Bench), RunnerError> {
     let life = Life::connect(Role::CapProcRunner, || Ok::<_, RunnerError>(()))?.prepare(|()| {
         let mut bench = prepare()?;
         enclosure::enter(&mut bench)?;
+        if usher::is_of_use(&bench) {
+            bench.usher = Some(Usher::begin(&mut bench)?);
+        }
         parent = outer_parent(&bench)?;
         keep.extend(bench.numbers());
         Ok::<_, RunnerError>(bench)
@@ -220,6 +230,7 @@ fn prepare() -> Result<Bench, RunnerError> {
         proc_hides,
         scoped: false,
         enclosure,
+        usher: None,
         group,
         turns,
         number,
@@ -230,12 +241,19 @@ fn prepare() -> Result<Bench, RunnerError> {
 impl Bench {
     /// Every descriptor of the bench; any other is swept.
     fn numbers(&self) -> Vec<RawFd> {
+        let rest = [&self.alive.0, &self.alive.1].into_iter().chain(&self.enclosure.guard);
+        let rest = rest.map(AsRawFd::as_raw_fd).chain(self.provider.iter().map(|lane| lane.as_fd().as_raw_fd()));
+        let owned = rest.chain(self.usher.iter().map(Usher::number));
+        self.given().into_iter().chain(owned).collect()
+    }
+
+    /// Of these, what the runner was given for commands, and no end of anybody's that tells another of its own end.
+    pub fn given(&self) -> Vec<RawFd> {
         let programs = self.programs.iter().map(|(program, _)| program);
         let scratch = self.scratch.iter().map(|(directory, _)| directory);
-        let rest = [&self.null, &self.alive.0, &self.alive.1, &self.turns].into_iter().chain(&self.enclosure.guard);
-        let rest = rest.chain(&self.group);
-        let owned = self.workspaces.iter().chain(programs).chain(scratch).chain(rest).map(AsRawFd::as_raw_fd);
-        owned.chain(self.provider.iter().map(|provider| provider.as_fd().as_raw_fd())).collect()
+        let rest = [&self.null, &self.turns].into_iter().chain(&self.group);
+        let owned = self.workspaces.iter().chain(programs).chain(scratch).chain(rest);
+        owned.map(AsRawFd::as_raw_fd).collect()
     }
 
     /// How the names of this runner's private directories begin; another runner may work in the same scratch directory,
@@ -265,7 +283,7 @@ impl Bench {
     }
 
     /// What one command may have, and therefore its keeper: the system, its program, its private directory, the workspaces.
-    pub fn command_grants<'b>(&'b self, command: u16, private: Option<BorrowedFd<'b>>) -> Option<Grants<'b>> {
+    pub fn command_grants<'b>(&'b self, command: u16, private: &'b [Room]) -> Option<Grants<'b>> {
         let (program, _) = self.programs.get(usize::from(command))?;
         let exec = self.setup.commands.get(usize::from(command))?.exec_workspace;
         Some(with_own(self.workspace_grants(exec), program, private, exec))
@@ -273,11 +291,7 @@ impl Bench {
 
     /// The same for the command's own domain where it goes through the door: no workspace. Where programs of workspaces may
     /// run, the kernel reads them itself; every open of the command's own waits at the door, so nothing else is read by that.
-    pub fn command_grants_behind_door<'b>(
-        &'b self,
-        command: u16,
-        private: Option<BorrowedFd<'b>>,
-    ) -> Option<Grants<'b>> {
+    pub fn command_grants_behind_door<'b>(&'b self, command: u16, private: &'b [Room]) -> Option<Grants<'b>> {
         let (program, _) = self.programs.get(usize::from(command))?;
         let exec = self.setup.commands.get(usize::from(command))?.exec_workspace;
         let mut grants = with_own(Grants::none(), program, private, exec);
@@ -302,15 +316,15 @@ impl Bench {
     }
 }
 
-fn with_own<'b>(grants: Grants<'b>, program: &'b OwnedFd, private: Option<BorrowedFd<'b>>, exec: bool) -> Grants<'b> {
-    let grants = grants.with(GrantKind::Program, program.as_fd());
-    match private {
-        None => grants,
-        Some(private) if exec => {
-            grants.with(GrantKind::PrivateDirectory, private).with(GrantKind::PrivateExecute, private)
+fn with_own<'b>(grants: Grants<'b>, program: &'b OwnedFd, private: &'b [Room], exec: bool) -> Grants<'b> {
+    let mut grants = grants.with(GrantKind::Program, program.as_fd());
+    for room in private {
+        grants = grants.with(GrantKind::PrivateDirectory, room.directory.as_fd());
+        if exec {
+            grants = grants.with(GrantKind::PrivateExecute, room.directory.as_fd());
         }
-        Some(private) => grants.with(GrantKind::PrivateDirectory, private),
     }
+    grants
 }
 
 fn inherited(number: RawFd) -> Result<OwnedFd, RunnerError> {

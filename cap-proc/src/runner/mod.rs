@@ -6,6 +6,7 @@
 mod enclosure;
 mod life;
 mod serve;
+mod usher;
 
 pub use life::{Bench, SCOPES_FROM_ABI, live};
 pub use serve::{end_everything, watch_children};

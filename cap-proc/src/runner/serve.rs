@@ -27,7 +27,7 @@ const KEEPER_GRACE: Duration = Duration::from_millis(400);
 const END_STEP: Duration = Duration::from_millis(1);
 
 /// Serves until the front is gone; no process of the task is left when this returns.
-pub fn serve(front: Lane, bench: Bench) -> Result<(), RunnerError> {
+pub fn serve(front: Lane, mut bench: Bench) -> Result<(), RunnerError> {
     let signals = watch_children().map_err(|e| RunnerError::System("watch its children", e))?;
     let mut keepers = BTreeSet::new();
     let result = wait_and_launch(&front, &bench, &signals, &mut keepers);
@@ -39,7 +39,15 @@ pub fn serve(front: Lane, bench: Bench) -> Result<(), RunnerError> {
             break;
         }
     }
-    // Process 1 reaches nobody outside of its namespace, with a scope or without.
+    // Process 1 reaches nobody outside of its namespace, with a scope or without. Keepers that its usher had born are not in its
+    // scope; where the usher is gone, the end of process 1 is theirs, and the guard removes what is left.
+    if let Some(usher) = bench.usher.take() {
+        let lost = matches!(result, Err(RunnerError::UsherGone));
+        drop(usher);
+        if lost {
+            return result;
+        }
+    }
     if bench.scoped || bench.enclosure.is_inside() {
         end_everything()
     } else {
@@ -128,6 +136,8 @@ fn reap(keepers: &mut BTreeSet<Pid>, bench: &Bench) -> Result<(), RunnerError> {
             if let (Some((scratch, _)), Ok(name)) = (&bench.scratch, PrivateDirectory::name_of(bench, ended.child)) {
                 let _ = remove_left(scratch, &name);
             }
+        } else if bench.usher.as_ref().is_some_and(|usher| usher.process == ended.child) {
+            return Err(RunnerError::UsherGone);
         } else if keepers.contains(&ended.child) {
             // It stays in the set: its command's files are still there.
             return Err(RunnerError::KeeperLost(ended.child.as_raw()));
@@ -187,6 +197,12 @@ fn start(
     }
     let connections = connections(bench, &launch)?;
     let (control, theirs) = Lane::pair().map_err(|e| failed("make its control socket", e))?;
+    if let Some(usher) = &bench.usher {
+        let stdio: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        let rest: Vec<_> = [&theirs].into_iter().chain(&connections).map(AsFd::as_fd).collect();
+        keepers.insert(usher.seat(bench, &launch, &stdio, &rest)?);
+        return Ok(control);
+    }
     let mut pipes = descriptors.into_iter();
     let stdio = launch.piped.map(|piped| if piped { pipes.next() } else { None });
     let runner = Pid::this();
@@ -195,6 +211,10 @@ fn start(
             keepers.insert(child);
             Ok(control)
         }
-        Forked::Child => keeper::live(Assignment { bench, launch, stdio, control: theirs, connections, runner }),
+        Forked::Child => {
+            let made = PrivateDirectory::make(bench);
+            let private = made.map_err(|errno| failed("make its private directory", errno));
+            keeper::live(Assignment { bench, launch, stdio, control: theirs, connections, private, runner })
+        }
     }
 }

@@ -14,6 +14,7 @@ mod metadata;
 mod namespaces;
 mod network;
 mod older;
+mod places;
 mod private;
 mod provider;
 #[path = "../../../tests/src/skip.rs"]

@@ -3,7 +3,6 @@
 
 use crate::support::*;
 use nix::sys::signal::{Signal, kill};
-use std::path::Path;
 use std::process::Command;
 use warden_proto::msg::error::ErrorCode;
 use warden_proto::msg::proc::*;
@@ -59,7 +58,7 @@ fn what_held_is_said() {
     assert_eq!(with(Wish::Off).locked.held.len(), 0);
     let helper = with(Wish::Require);
     let held: Vec<&str> = helper.locked.held.iter().map(|text| text.as_str()).collect();
-    assert_eq!(held, ["user namespace", "pid namespace", "mount namespace", "ipc namespace"]);
+    assert_eq!(held, ["user namespace", "pid namespace", "mount namespace", "ipc namespace", "own /dev/shm"]);
     let kinds = ["user", "pid", "mnt", "ipc"];
     let of = |pid: String| kinds.map(|kind| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap());
     let (ours, theirs, guards) =
@@ -76,17 +75,17 @@ fn nothing_is_left_when_the_guard_or_the_runner_is_killed() {
         let mut helper = with(Wish::Require);
         let mark = marker();
         let code = format!(
-            "setsid sh -c 'setsid sleep 300 & sleep 300; : {mark}' & echo $TMPDIR > x; cp x $TMPDIR; echo up; sleep 300; : {mark}"
+            "setsid sh -c 'setsid sleep 300 & sleep 300; : {mark}' & echo x > $TMPDIR/x; echo up; sleep 300; : {mark}"
         );
         let process = helper.start(command(SH, &["-c", &code]));
         assert_eq!(helper.line(process), "up");
-        let private = std::fs::read_to_string(helper.workspace().join("x")).unwrap();
-        assert!(exists(Path::new(private.trim())), "the control: {private}");
+        let left = || std::fs::read_dir(helper.root.path().join("scratch")).unwrap().count();
+        assert_eq!(left(), 1, "the control");
         wait_for("the tree", || marked(&mark).len() >= 2);
         kill(if guard { helper.guard_pid } else { helper.runner_pid }, Signal::SIGKILL).unwrap();
         gone_within_a_second(&mark);
         assert!(helper.link_closes());
-        wait_for("its private directory to be removed", || !exists(Path::new(private.trim())));
+        wait_for("its private directory to be removed", || std::fs::read_dir(helper.scratch()).unwrap().count() == 0);
     }
 }
 

@@ -3,7 +3,6 @@
 use crate::support::*;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
-use nix::unistd::Pid;
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::proc::*;
 
@@ -68,6 +67,18 @@ fn empty_files_count_too() {
     pair(&names(9000), &names(4000));
 }
 
+/// Whom modes bind cannot look into it any more either, and goes on writing what it has open.
+#[test]
+fn files_in_a_directory_that_is_shut_count() {
+    let shut = |count: u32| {
+        format!(
+            "kept = [open(str(n), 'wb') for n in range({count})]\nos.chmod('.', 0)\n\
+             for f in kept: f.write(b'x' * (2 * MIB)); f.flush()\nrest()"
+        )
+    };
+    pair(&shut(5), &shut(3));
+}
+
 #[test]
 fn files_without_a_name_count() {
     let nameless = |count: u32| {
@@ -121,12 +132,6 @@ fn a_private_directory_in_memory_counts_as_memory() {
 const MANY: &str = "for d in range(200):\n  os.mkdir(str(d))\n  for n in range(100): os.close(os.open(f'{d}/{n}', os.O_CREAT | os.O_WRONLY))\n\
                     print('up', flush=True)\ntime.sleep(300)";
 
-/// The children of a process.
-fn children(pid: Pid) -> Vec<Pid> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|number| number.parse().ok()).map(Pid::from_raw).collect()
-}
-
 #[test]
 fn twenty_thousand_files_are_removed_whoever_is_killed() {
     let bounds = ProcBounds { file_bytes: 1 << 30, private_bytes: 1 << 30, memory_bytes: 1 << 30, ..options().bounds };
@@ -138,7 +143,7 @@ fn twenty_thousand_files_are_removed_whoever_is_killed() {
         let process = helper.start(command(PYTHON, &["-c", &code(MANY)]));
         assert_eq!(helper.line(process), "up");
         assert_eq!(left(&helper), 1);
-        let keeper = *children(helper.runner_pid).first().expect("a keeper");
+        let keeper = *helper.keepers().first().expect("a keeper");
         match killed {
             "command" => {
                 helper.call(&ProcCall::Signal { process, signal: ProcessSignal::Kill }).unwrap();

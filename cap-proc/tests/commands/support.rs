@@ -1,124 +1,28 @@
 //! A running cap-proc, the broker's end of its link, and the places it works in.
 
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+mod options;
+mod starting;
+mod watching;
+
+pub use options::*;
+pub use starting::sealed;
+pub use watching::*;
+
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use starting::{NOBODY, real_pid, start};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::Instant;
 use tempfile::TempDir;
 use warden_proto::blob::{self, Body, Inbox};
 use warden_proto::limits::OUTPUT_MAX_BYTES;
 use warden_proto::msg::error::CallError;
-use warden_proto::msg::fs::{HelperTarget, PathRuleSetup, RuleKind, WorkspaceSetup};
 use warden_proto::msg::life::{Hello, Locked, Role, Setup};
 use warden_proto::msg::proc::*;
 use warden_proto::{Bytes, Frame, FrameSocket, Kind, List, SocketError, Text, build_id, codec, socket};
-
-/// Nobody's uid and gid on Debian.
-const NOBODY: u32 = 65534;
-/// How long anything may take on a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What a helper is set up with.
-pub struct Options {
-    pub commands: Vec<(CommandSetup, PathBuf)>,
-    pub bounds: ProcBounds,
-    pub workspaces: Vec<WorkspaceSetup>,
-    pub scratch: bool,
-    /// Workspaces and scratch lie in memory.
-    pub in_memory: bool,
-    /// As on a host where nobody may look into another process: the call that does answers EPERM.
-    pub no_tracing: bool,
-    /// Commands whose rules name hosts, by index, and the runner's end of the lane to whoever connects them.
-    pub network: Vec<u16>,
-    pub provider: Option<OwnedFd>,
-    /// As nobody, under a parent of the same uid, as an unprivileged broker would.
-    pub as_nobody: bool,
-    pub namespaces: Wish,
-    /// As on a kernel with this Landlock, which debug builds can be told.
-    pub landlock_abi: Option<u8>,
-    /// The runner is started where no further user namespace may be made.
-    pub hardened: bool,
-    /// The task's control group.
-    pub group: Option<(GroupSetup, PathBuf)>,
-}
-
-/// Namespaces are required in tests that are run again in a module of that name, and off in all others.
-fn wish() -> Wish {
-    let inside = |name: &str| name.starts_with("inside::");
-    let named = std::thread::current().name().is_some_and(inside);
-    if named || std::env::args().any(|argument| inside(&argument)) { Wish::Require } else { Wish::Off }
-}
-
-/// A command of this name that may be given anything.
-pub fn any(name: &str, program: &str) -> (CommandSetup, PathBuf) {
-    let setup = CommandSetup {
-        name: Text::cut(name),
-        shapes: List::default(),
-        any_args: true,
-        env: List::default(),
-        exec_workspace: false,
-        unchecked: true,
-        rule: Text::cut(&format!("proc.command.{name}")),
-    };
-    (setup, PathBuf::from(program))
-}
-
-/// Workspace `wN`; its rules are `wN.0`, `wN.1` and so on.
-pub fn workspace(number: usize, writable: bool, rules: &[(&str, RuleKind)]) -> WorkspaceSetup {
-    let rules = rules.iter().enumerate().map(|(n, (glob, kind))| PathRuleSetup {
-        glob: Text::cut(glob),
-        kind: *kind,
-        rule: Text::cut(&format!("w{number}.{n}")),
-    });
-    WorkspaceSetup {
-        label: Text::cut(&format!("w{number}")),
-        writable,
-        symlinks: true,
-        max_file_bytes: 1 << 26,
-        max_file_rule: Text::cut(&format!("w{number}.max_file")),
-        rules: List::new(rules.collect()).unwrap(),
-        rule: Text::cut(&format!("w{number}")),
-    }
-}
-
-pub const PYTHON: u16 = 0;
-pub const SH: u16 = 1;
-pub const ECHO: u16 = 2;
-
-impl Default for Options {
-    fn default() -> Self {
-        let bounds = ProcBounds {
-            memory_bytes: 1 << 30,
-            file_bytes: 1 << 26,
-            private_bytes: 1 << 26,
-            processes: 64,
-            output_bytes: 1 << 20,
-        };
-        let commands = vec![any("python3", "/usr/bin/python3"), any("sh", "/bin/sh"), any("echo", "/bin/echo")];
-        Self {
-            commands,
-            bounds,
-            workspaces: vec![workspace(0, true, &[])],
-            scratch: true,
-            in_memory: false,
-            no_tracing: false,
-            as_nobody: false,
-            namespaces: wish(),
-            landlock_abi: None,
-            hardened: false,
-            group: None,
-            network: Vec::new(),
-            provider: None,
-        }
-    }
-}
 
 pub struct Helper {
     pub front: Child,
@@ -136,90 +40,9 @@ pub struct Helper {
     replies: Vec<(u32, ProcHelperReply)>,
 }
 
-pub fn sealed(bytes: &[u8]) -> OwnedFd {
-    let mut file = File::from(memfd_create("test", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap());
-    file.write_all(bytes).unwrap();
-    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK)).unwrap();
-    file.into()
-}
-
-/// Python that answers process_vm_readv, number 310, with EPERM by a filter of its own and becomes what it is told to.
-const NO_TRACING: &str = "\
-import ctypes, os, struct, sys
-code = b\"\".join(struct.pack(\"HBBI\", *each) for each in [(32, 0, 0, 0), (21, 0, 1, 310), (6, 0, 0, 0x50001), (6, 0, 0, 0x7fff0000)])
-text = ctypes.create_string_buffer(code, len(code))
-filter = struct.pack(\"HxxxxxxQ\", 4, ctypes.addressof(text))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, filter, 0, 0) == 0
-for fd in range(3, 64):
-    try: os.set_inheritable(fd, True)
-    except OSError: pass
-os.execve(sys.argv[1], sys.argv[1:], {})";
-
-/// Starts cap-proc with sockets as its first descriptors and files after them; the shell only opens and moves them. The
-/// environment holds a secret that no command may see.
-fn start(
-    role: &str,
-    sockets: Vec<OwnedFd>,
-    files: &[String],
-    last: Option<OwnedFd>,
-    (as_nobody, hardened, no_tracing): (bool, bool, bool),
-    abi: Option<u8>,
-) -> Child {
-    let count = sockets.len();
-    let mut moves: Vec<String> = (0..count).map(|n| format!("{}<&{n}", n + 3)).collect();
-    moves.extend(files.iter().enumerate().map(|(n, path)| format!("{}<'{path}'", n + 3 + count)));
-    if last.is_some() {
-        moves.push(format!("{}<&1", 3 + count + files.len()));
-    }
-    moves.push("0</dev/null 1>/dev/null".to_owned());
-    let moves = moves.join(" ");
-    let program = env!("CARGO_BIN_EXE_cap-proc");
-    let script = if as_nobody {
-        let drop = format!("/usr/bin/setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups");
-        format!("exec {drop} /bin/bash --norc -c '\"{program}\" {role}; exit $?' {moves}")
-    } else if hardened {
-        // The setting is each user namespace's own: nobody else's changes.
-        let close = "echo 0 > /proc/sys/user/max_user_namespaces";
-        format!("exec /usr/bin/unshare --map-root-user /bin/sh -c '{close}; exec \"{program}\" {role}' {moves}")
-    } else if no_tracing {
-        format!("exec /usr/bin/python3 -c '{NO_TRACING}' '{program}' {role} {moves}")
-    } else {
-        format!("exec '{program}' {role} {moves}")
-    };
-    let mut command = Command::new("/bin/bash");
-    // Bash takes a socket for a remote login and would read a start-up file.
-    command.args(["--norc", "-c", &script]).env_clear().env("BROKER_SECRET", "hunter2");
-    command.envs(abi.map(|abi| ("WARDEN_TEST_LANDLOCK_ABI", abi.to_string())));
-    let mut sockets = sockets.into_iter();
-    if let Some(first) = sockets.next() {
-        command.stdin(Stdio::from(first));
-    }
-    if let Some(second) = sockets.next().or(last) {
-        command.stdout(Stdio::from(second));
-    }
-    command.spawn().unwrap()
-}
-
-/// The process itself, where a shell of its own uid stands between.
-fn real_pid(child: &Child, as_nobody: bool) -> Pid {
-    let id = child.id();
-    if !as_nobody {
-        return Pid::from_raw(i32::try_from(id).unwrap());
-    }
-    let shell = Pid::from_raw(i32::try_from(id).unwrap());
-    wait_for("the helper to be forked", || !children(shell).is_empty());
-    children(shell)[0]
-}
-
 /// Other things may be held where there are none.
 fn in_namespaces(locked: &Locked) -> bool {
     locked.held.iter().any(|text| text.as_str() == "user namespace")
-}
-
-pub fn children(of: Pid) -> Vec<Pid> {
-    let listed = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
-    listed.split_whitespace().map(|number| Pid::from_raw(number.parse().unwrap())).collect()
 }
 
 impl Helper {
@@ -228,7 +51,11 @@ impl Helper {
     }
 
     pub fn with(options: Options) -> Self {
-        let above = if options.in_memory { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
+        let above = match (options.in_memory, options.apart) {
+            (true, _) => PathBuf::from("/dev/shm"),
+            (false, true) => PathBuf::from("/var/tmp"),
+            (false, false) => std::env::temp_dir(),
+        };
         let root = tempfile::Builder::new().prefix("cap-proc").tempdir_in(above).unwrap();
         let (mut files, mut owned) = (Vec::new(), vec![root.path().to_owned()]);
         for (n, _) in options.workspaces.iter().enumerate() {
@@ -305,6 +132,12 @@ impl Helper {
         let (mut inbox, replies) = (Inbox::default(), Vec::new());
         inbox.hold(2 * OUTPUT_MAX_BYTES);
         Self { front, runner, front_pid, guard_pid, runner_pid, link, locked, root, inbox, requests: 0, replies }
+    }
+
+    /// Keepers of living commands; in namespaces the runner has an usher besides, its first child.
+    pub fn keepers(&self) -> Vec<Pid> {
+        let ushered = self.locked.held.iter().any(|text| text.as_str().starts_with("own /"));
+        children(self.runner_pid).into_iter().skip(usize::from(ushered)).collect()
     }
 
     /// Whether commands are in namespaces.
@@ -459,78 +292,4 @@ pub struct Ran {
     pub truncated: bool,
     pub degraded: Vec<String>,
     pub toll: Toll,
-}
-
-/// A command in the first workspace with room for everything.
-pub fn command(index: u16, args: &[&str]) -> HelperCommand {
-    HelperCommand {
-        command: index,
-        args: List::new(args.iter().map(|arg| Text::new(*arg).unwrap()).collect()).unwrap(),
-        cwd: HelperTarget::Workspace { workspace: 0, path: Text::default() },
-        env: List::default(),
-        timeout_ms: 60_000,
-        processes_max: 64,
-        growth_max: 1 << 30,
-    }
-}
-
-pub fn variable(key: &str, value: &str) -> EnvVar {
-    EnvVar { key: Text::cut(key), value: Text::cut(value) }
-}
-
-/// A word that no other process on this machine has on its command line.
-pub fn marker() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("cap-proc-marker-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// Processes with `marker` on their command line, the dead ones that nobody has reaped not counted.
-pub fn marked(marker: &str) -> Vec<i32> {
-    let numbers = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
-    let has = |pid: &i32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.windows(marker.len()).any(|window| window == marker.as_bytes())
-    };
-    numbers.filter(has).collect()
-}
-
-#[track_caller]
-pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// T-12: nothing with the marker is left after one second.
-#[track_caller]
-pub fn gone_within_a_second(marker: &str) {
-    let deadline = Instant::now() + Duration::from_secs(1);
-    loop {
-        let left = marked(marker);
-        if left.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < deadline, "left behind: {left:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-pub fn ended(child: &mut Child) -> ExitStatus {
-    let mut status = None;
-    wait_for("a process to end", || {
-        status = child.try_wait().unwrap();
-        status.is_some()
-    });
-    status.unwrap()
-}
-
-pub fn status_line(pid: Pid, name: &str) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim_start_matches(':').trim().to_owned()
-}
-
-pub fn exists(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
 }

@@ -265,7 +265,7 @@ fn a_script_runs_by_its_interpreter() {
 #[test]
 fn without_a_workspace_a_command_starts_in_its_private_directory() {
     let mut helper = Helper::with(Options { workspaces: vec![], ..Options::default() });
-    let mut asked = command(PYTHON, &["-c", "import os; print(os.getcwd() == os.environ['TMPDIR'])"]);
+    let mut asked = command(PYTHON, &["-c", "import os; print(os.getcwd() == os.environ['HOME'])"]);
     asked.cwd = HelperTarget::Workspace { workspace: u16::MAX, path: Text::default() };
     let ran = helper.run(asked).unwrap();
     assert_eq!((ran.stdout.as_str(), ran.degraded.len()), ("True\n", 0), "{}", ran.stderr);

@@ -135,10 +135,12 @@ pub struct Filter {
 pub fn compile(text: &str, text_of: impl Fn(&str) -> Option<String>) -> Result<Filter, String> {
     let file: RuleFile = serde_json::from_str(text).map_err(|e| e.to_string())?;
     let mut rules = file.own_rules()?;
+    let mut base = None;
     if let Some(other) = &file.same_as {
         let text = text_of(other).ok_or_else(|| format!("same_as: there is no role {other}"))?;
         let other: RuleFile = serde_json::from_str(&text).map_err(|e| e.to_string())?;
         rules.extend(file.taken_over(&other)?);
+        base = Some(other);
     } else if !file.but_for.is_empty() {
         return Err("`but_for` belongs to `same_as`".into());
     }
@@ -147,7 +149,7 @@ pub fn compile(text: &str, text_of: impl Fn(&str) -> Option<String>) -> Result<F
         DefaultAction::Allow => Action::Allow,
     };
     let check_arch = file.over.is_none();
-    let beyond = file.beyond(&mut rules)?;
+    let beyond = file.beyond(base.as_ref(), &mut rules)?;
     let program = bpf::assemble_known(&rules, default, check_arch, beyond).map_err(|e| e.to_string())?;
     agree(&rules, Judge { default, check_arch, beyond }, &program)?;
     let mut self_test = Vec::new();
@@ -193,9 +195,11 @@ impl RuleFile {
 
     /// A denylist says what it leaves as well as what it takes: a call that nobody has decided about does not build,
     /// and a number that has no name here yet is answered as by a kernel that does not know it (T-03, T-07).
-    fn beyond(&self, rules: &mut Vec<Rule>) -> Result<Option<Beyond>, String> {
+    /// One that takes over another's rules takes over what that leaves and says of the rest, beside its own.
+    fn beyond(&self, base: Option<&RuleFile>, rules: &mut Vec<Rule>) -> Result<Option<Beyond>, String> {
         let denylist = matches!(self.default, DefaultAction::Allow) && self.over.is_none();
-        let Some(unknown) = self.unknown.as_ref().filter(|_| denylist) else {
+        let unknown = self.unknown.as_ref().or(base.and_then(|base| base.unknown.as_ref()));
+        let Some(unknown) = unknown.filter(|_| denylist) else {
             let lists = denylist || self.unknown.is_some() || !self.left.is_empty();
             return if lists { Err("`unknown` and `left` belong to a denylist, and to each".into()) } else { Ok(None) };
         };
@@ -204,7 +208,7 @@ impl RuleFile {
         }
         let action = Action::Errno(symbols::errno(&unknown.errno)?);
         let mut decided: BTreeSet<i64> = rules.iter().map(|rule| i64::from(rule.number)).collect();
-        for left in &self.left {
+        for left in self.left.iter().chain(base.iter().flat_map(|base| &base.left)) {
             if left.why.trim().is_empty() {
                 return Err(format!("{:?}: `why` is empty", left.syscall.list()));
             }

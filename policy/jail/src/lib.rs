@@ -33,6 +33,7 @@ pub mod probe;
 pub mod process;
 pub mod restart;
 mod role;
+pub mod rooms;
 pub mod root;
 mod rules;
 pub mod same;

@@ -207,6 +207,23 @@ pub fn lock_down_command(grants: &Grants<'_>) -> Result<Isolation, LifeError> {
     filter(Role::CapProcCommand, entered, 2)
 }
 
+/// The usher's jail: a filter, and no domain, because in one that rules files every mount is refused. What it may do with
+/// mounts ends in each of its keepers by [`lock_down_born_keeper`].
+pub fn lock_down_usher() -> Result<(), LifeError> {
+    process::no_new_privs()?;
+    seccomp::install(Role::CapProcUsher)?;
+    self_test::run(Role::CapProcUsher)?;
+    Ok(())
+}
+
+/// The rest of the filter of a keeper that the usher had born, which then has what the runner's keepers have.
+pub fn lock_down_born_keeper() -> Result<(), LifeError> {
+    process::drop_capabilities()?;
+    seccomp::install(Role::CapProcKeeper)?;
+    self_test::run(Role::CapProcKeeper)?;
+    Ok(())
+}
+
 /// The domain of a command whose keeper performs calls for it, entered.
 #[derive(Debug)]
 pub struct CommandDomain(Entered);

@@ -38,6 +38,8 @@ pub enum NamespaceError {
     Process(#[from] ProcessError),
     #[error("it has number {0} in its own pid namespace instead of 1")]
     Number(i32),
+    #[error("whoever has children born beside it must itself be a child of process 1, and is one of {0}")]
+    Outside(i32),
 }
 
 /// The one user and group of a process; a process that has just been put into a user namespace cannot tell any more.
@@ -64,6 +66,27 @@ pub fn fork_apart() -> Result<Forked, NamespaceError> {
     // SAFETY: this process has exactly one thread (counted above), and a null stack makes the call a fork, so the child
     // may run any code.
     let answer = unsafe { libc::syscall(libc::SYS_clone, KINDS | libc::SIGCHLD, none, none, none, 0) };
+    match Errno::result(answer).map_err(NamespaceError::Fork)? {
+        0 => Ok(Forked::Child),
+        child => Ok(Forked::Parent { child: Pid::from_raw(i32::try_from(child).unwrap_or(i32::MAX)) }),
+    }
+}
+
+/// Forks in such namespaces; the child is in a mount namespace of its own besides, in which everything lies where it did, and
+/// is a child of the caller's own parent, process 1. What it holds open still leads to the mounts that it was opened on.
+pub fn fork_beside() -> Result<Forked, NamespaceError> {
+    let parent = nix::unistd::getppid().as_raw();
+    if parent != 1 {
+        return Err(NamespaceError::Outside(parent));
+    }
+    let threads = std::fs::read_dir("/proc/self/task").map_err(NamespaceError::Count)?.count();
+    if threads != 1 {
+        return Err(NamespaceError::Threads(threads));
+    }
+    let (flags, none) = (libc::CLONE_NEWNS | libc::CLONE_PARENT | libc::SIGCHLD, std::ptr::null::<libc::c_void>());
+    // SAFETY: this process has exactly one thread (counted above), and a null stack makes the call a fork, so the child
+    // may run any code.
+    let answer = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, 0) };
     match Errno::result(answer).map_err(NamespaceError::Fork)? {
         0 => Ok(Forked::Child),
         child => Ok(Forked::Parent { child: Pid::from_raw(i32::try_from(child).unwrap_or(i32::MAX)) }),

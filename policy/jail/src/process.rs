@@ -87,6 +87,17 @@ pub fn drop_capabilities() -> Result<(), ProcessError> {
     Ok(())
 }
 
+/// Empties every capability set but for what mounting takes; for a process that is alone with its children in namespaces.
+pub fn keep_mounting() -> Result<(), ProcessError> {
+    drop_bounding_set()?;
+    let mount = caps::CapsHashSet::from([caps::Capability::CAP_SYS_ADMIN]);
+    caps::clear(None, caps::CapSet::Ambient)?;
+    caps::clear(None, caps::CapSet::Inheritable)?;
+    caps::set(None, caps::CapSet::Effective, &mount)?;
+    caps::set(None, caps::CapSet::Permitted, &mount)?;
+    Ok(())
+}
+
 /// Becomes another user for good: no supplementary groups, then group, then user, then a proof. Resets the death
 /// signal, so that comes after.
 pub fn become_user(uid: u32, gid: u32) -> Result<(), ProcessError> {

@@ -17,6 +17,10 @@ pub enum Role {
     CapProcFront,
     /// The runner and its keepers; commands inherit its jail.
     CapProcRunner,
+    /// Who has keepers born in mount namespaces of their own: the runner's filter, but for what that takes.
+    CapProcUsher,
+    /// What a keeper that was born so has less, over the usher's filter: nothing more than any other keeper.
+    CapProcKeeper,
     /// What a command has less, over the runner's jail.
     CapProcCommand,
     /// The same where the keeper performs changes of mode and times.
@@ -29,7 +33,7 @@ pub enum Role {
 
 impl Role {
     /// Every role, for `warden doctor` and tests.
-    pub const ALL: [Role; 11] = [
+    pub const ALL: [Role; 13] = [
         Role::Broker,
         Role::Template,
         Role::Worker,
@@ -37,6 +41,8 @@ impl Role {
         Role::CapFs,
         Role::CapProcFront,
         Role::CapProcRunner,
+        Role::CapProcUsher,
+        Role::CapProcKeeper,
         Role::CapProcCommand,
         Role::CapProcCommandSupervised,
         Role::CapProcCommandNetwork,
@@ -53,6 +59,8 @@ impl Role {
             Role::CapFs => "cap-fs",
             Role::CapProcFront => "cap-proc-front",
             Role::CapProcRunner => "cap-proc-runner",
+            Role::CapProcUsher => "cap-proc-usher",
+            Role::CapProcKeeper => "cap-proc-keeper",
             Role::CapProcCommand => "cap-proc-command",
             Role::CapProcCommandSupervised => "cap-proc-command-supervised",
             Role::CapProcCommandNetwork => "cap-proc-command-network",

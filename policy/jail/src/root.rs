@@ -9,6 +9,7 @@
 
 use crate::mounts::{self, Without};
 use crate::role::Role;
+use crate::rooms::HOME;
 use crate::rules;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlink};
@@ -29,8 +30,9 @@ const DEVICE_LINKS: [(&str, &str); 4] = [
     ("/dev/stdout", "/proc/self/fd/1"),
     ("/dev/stderr", "/proc/self/fd/2"),
 ];
-/// Empty; a program that finds no such directory at all would complain of something else than of its missing right.
-const EMPTY_DIRECTORIES: [&str; 2] = ["/tmp", "/dev/shm"];
+/// Empty, and a command's own where it can be given one (`rooms.rs`); a program that finds no such directory at all would
+/// complain of something else than of its missing right.
+const EMPTY_DIRECTORIES: [&str; 3] = ["/tmp", "/dev/shm", HOME];
 /// Its files are names to mount on, and the directories that lead to them.
 const ROOT_SETTINGS: [(&std::ffi::CStr, &std::ffi::CStr); 3] =
     [(c"size", c"1m"), (c"nr_inodes", c"16k"), (c"mode", c"0755")];
@@ -39,7 +41,7 @@ const PROCESSES: &str = "/proc";
 /// Directories of which nothing may be granted by name: what is in them is the kernel's.
 const KERNELS: [&str; 2] = [PROCESSES, "/sys"];
 
-const HANDLE: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+pub(crate) const HANDLE: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 #[derive(Debug, Error)]
 pub enum RootError {
@@ -168,8 +170,11 @@ impl Root {
                 Item::Shown(shown) => self.show_object(shown)?,
             }
         }
-        for name in EMPTY_DIRECTORIES {
-            self.directory(Path::new(name))?;
+        for path in EMPTY_DIRECTORIES.map(Path::new) {
+            // In a workspace nothing is made.
+            if !self.placed.iter().any(|(above, _)| path.starts_with(above)) {
+                self.directory(path)?;
+            }
         }
         for (name, target) in DEVICE_LINKS {
             self.link(Path::new(name), OsStr::new(target))?;
@@ -292,7 +297,7 @@ impl Root {
 }
 
 /// What lies at `path` now, if it is `object`. No link is followed: the path is the kernel's own, and has none.
-fn resolve(path: &Path, object: BorrowedFd<'_>) -> Result<Option<OwnedFd>, RootError> {
+pub(crate) fn resolve(path: &Path, object: BorrowedFd<'_>) -> Result<Option<OwnedFd>, RootError> {
     let resolve = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     let found = match openat2(AT_FDCWD, path, OpenHow::new().flags(HANDLE).resolve(resolve)) {
         Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => return Ok(None),
@@ -326,12 +331,12 @@ fn kind(facts: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(facts.st_mode & SFlag::S_IFMT.bits())
 }
 
-fn step(step: &'static str, path: &Path) -> impl FnOnce(Errno) -> RootError {
+pub(crate) fn step(step: &'static str, path: &Path) -> impl FnOnce(Errno) -> RootError {
     let path = path.to_owned();
     move |errno| RootError::Step { step, path, source: errno.into() }
 }
 
-fn step_io(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RootError {
+pub(crate) fn step_io(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RootError {
     let path = path.to_owned();
     move |source| RootError::Step { step, path, source }
 }

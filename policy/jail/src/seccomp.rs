@@ -48,20 +48,46 @@ mod tests {
     use super::*;
     use crate::bpf::{AUDIT_ARCH_X86_64, Action, Call, Instruction, interpret};
 
+    fn answer(role: Role, call: &Call) -> u32 {
+        let program = rules::filter_rules(role).program;
+        let program: Vec<Instruction> =
+            program.iter().map(|i| Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect();
+        interpret(&program, call).expect("an answer")
+    }
+
+    /// T-07, T-11: the kernel takes the strictest answer of all filters. The control is the usher alone, which answers otherwise
+    /// in the calls that are its trade, and in those only.
+    #[test]
+    fn a_keeper_that_the_usher_had_born_has_what_the_runner_has() {
+        let allow = Action::Allow.code();
+        let mut wider = std::collections::BTreeSet::new();
+        for number in 0..600 {
+            for bit in 0..=64 {
+                let value = if bit == 64 { 0 } else { 1_u64 << bit };
+                let call = Call { number, arch: AUDIT_ARCH_X86_64, args: [value; 6] };
+                let (runner, usher) = (answer(Role::CapProcRunner, &call), answer(Role::CapProcUsher, &call));
+                let keeper = answer(Role::CapProcKeeper, &call);
+                assert_eq!(if usher == allow { keeper } else { usher }, runner, "{call:?}");
+                if usher != runner {
+                    wider.insert(i64::from(number));
+                }
+            }
+        }
+        let trade = [libc::SYS_clone, libc::SYS_open_tree, libc::SYS_move_mount, libc::SYS_mount_setattr];
+        assert_eq!(wider, trade.into_iter().collect());
+        let foreign = Call { number: 39, arch: 0x4000_0003, args: [0; 6] };
+        assert_eq!(answer(Role::CapProcUsher, &foreign), answer(Role::CapProcRunner, &foreign));
+    }
+
     /// T-07: no filter can read its flags, so that of a command refuses it by itself, whatever its listener does.
     #[test]
     fn clone3_is_the_keepers_and_no_commands() {
-        let answer = |role| {
-            let program = rules::filter_rules(role).program;
-            let program: Vec<Instruction> =
-                program.iter().map(|i| Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect();
-            let number = u32::try_from(libc::SYS_clone3).expect("a number");
-            interpret(&program, &Call { number, arch: AUDIT_ARCH_X86_64, args: [0; 6] })
-        };
-        assert_eq!(answer(Role::CapProcRunner), Some(Action::Allow.code()), "the control");
+        let number = u32::try_from(libc::SYS_clone3).expect("a number");
+        let answer = |role| answer(role, &Call { number, arch: AUDIT_ARCH_X86_64, args: [0; 6] });
+        assert_eq!(answer(Role::CapProcRunner), Action::Allow.code(), "the control");
         let refused = Action::Errno(u16::try_from(libc::ENOSYS).expect("a number")).code();
         for role in [Role::CapProcCommand, Role::CapProcCommandSupervised, Role::CapProcCommandNetwork] {
-            assert_eq!(answer(role), Some(refused), "{role}");
+            assert_eq!(answer(role), refused, "{role}");
         }
     }
 }

@@ -30,6 +30,8 @@ pub enum Act {
     UnshareNothing,
     /// Installs a null filter: EFAULT.
     NullFilter,
+    /// Copies a mount by flags that no kernel knows: EINVAL.
+    NullTree,
     /// Installs a null filter with a listener: EFAULT.
     NullListener,
 }
@@ -71,6 +73,7 @@ const fn call(act: Act) -> (c_long, [c_long; 4]) {
         Act::TraceMe => (libc::SYS_ptrace, [libc::PTRACE_TRACEME as c_long, 0, 0, 0]),
         Act::NullExec => (libc::SYS_execve, [0; 4]),
         Act::UnshareNothing => (libc::SYS_unshare, [0; 4]),
+        Act::NullTree => (libc::SYS_open_tree, [-1, 0, u32::MAX as c_long, 0]),
         Act::NullFilter => (libc::SYS_seccomp, [libc::SECCOMP_SET_MODE_FILTER as c_long, 0, 0, 0]),
         Act::NullListener => {
             let flag = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as c_long;

@@ -2,6 +2,9 @@
 
 use crate::scene::{Scene, present};
 use crate::tree::Leave;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use warden_tests::{NOBODY, is_root, skipped};
 
 /// Compiled code holds the time of its source.
 fn scene() -> Scene {
@@ -46,6 +49,55 @@ fn a_package_is_tested_with_threads_and_children() {
     assert_eq!(ran.status, 0, "{ran:?}");
     assert!(ran.out.contains("FAILED (failures=1)") && ran.out.contains("[0, 1, 4, 9, 16]"), "{ran:?}");
     assert!(ran.tree.contains_key("made.json"), "{ran:?}");
+}
+
+const SHARED: &str = "cat > shared.py <<'END'
+import multiprocessing as mp, os
+from multiprocessing import shared_memory
+def square(n): return n * n
+def add(lock, value, queue):
+    for _ in range(200):
+        with lock: value.value += 1
+    queue.put(os.getpid())
+def fill(name):
+    memory = shared_memory.SharedMemory(name)
+    memory.buf[0] = 7; memory.close()
+if __name__ == '__main__':
+    with mp.Pool(2) as pool: print(pool.map(square, range(6)))
+    lock, value, queue = mp.Lock(), mp.Value('i', 0, lock=False), mp.Queue()
+    each = [mp.Process(target=add, args=(lock, value, queue)) for _ in range(3)]
+    for p in each: p.start()
+    said = {queue.get() for _ in each}
+    for p in each: p.join()
+    print(value.value, said == {p.pid for p in each})
+    memory = shared_memory.SharedMemory(create=True, size=4096)
+    child = mp.Process(target=fill, args=(memory.name,))
+    child.start(); child.join(); print(memory.buf[0]); memory.close(); memory.unlink()
+END
+/usr/bin/python3 shared.py";
+
+/// Whether this host lets an ordinary user have namespaces; says so where it does not.
+fn namespaces_here() -> bool {
+    let mut tried = Command::new("/usr/bin/unshare");
+    tried.args(["--map-current-user", "--mount", "--pid", "--fork", "/bin/true"]);
+    if is_root() {
+        tried.uid(NOBODY).gid(NOBODY);
+    }
+    let here = tried.output().is_ok_and(|ran| ran.status.success());
+    if !here {
+        skipped("this host gives users no namespaces, so a command has no /dev/shm of its own");
+    }
+    here
+}
+
+/// Semaphores and shared memory are files of `/dev/shm`, which is a command's own where it is in namespaces.
+#[test]
+fn processes_share_memory_locks_and_queues() {
+    if !present(&["/usr/bin/python3"]) || !namespaces_here() {
+        return;
+    }
+    let ran = scene().same(|_| (), SHARED);
+    assert_eq!((ran.status, ran.out.as_str()), (0, "[0, 1, 4, 9, 16, 25]\n600 True\n7\n"), "{ran:?}");
 }
 
 const BARE: &str = "set -e

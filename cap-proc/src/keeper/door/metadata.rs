@@ -64,9 +64,12 @@ impl Door {
         let all = match &found.place {
             Place::Beneath(all) => all.clone(),
             Place::Elsewhere(own) => {
-                let Some(private) = &self.private else { return Err(Errno::EPERM) };
-                let private = self.world.own.of(private.as_fd())?;
-                return if paths::below(&private, own).is_some() { Ok(()) } else { Err(Errno::EPERM) };
+                for private in &self.private {
+                    if paths::below(&self.world.own.of(private.as_fd())?, own).is_some() {
+                        return Ok(());
+                    }
+                }
+                return Err(Errno::EPERM);
             }
         };
         self.allow(&all, Want::Change)?;

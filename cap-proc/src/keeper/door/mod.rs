@@ -66,8 +66,8 @@ enum Answer {
 pub struct Frame {
     /// The task's workspaces.
     pub world: World,
-    /// The command's own directory.
-    pub private: Option<OwnedFd>,
+    /// The command's own directories.
+    pub private: Vec<OwnedFd>,
     /// Bytes that files of the workspaces may grow by.
     pub growth_max: u64,
     /// Longest file outside of the workspaces, bytes.
@@ -88,7 +88,7 @@ pub struct Door {
     growth: Growth,
     denials: Denials,
     waiters: Waiters,
-    private: Option<OwnedFd>,
+    private: Vec<OwnedFd>,
     file_bytes: u64,
     keeper: i32,
 }

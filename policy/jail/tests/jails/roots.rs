@@ -95,7 +95,7 @@ fn shows() {
     let opened = handle(&work);
     let act = |_| {
         let listed: Vec<_> = fs::read_dir("/").expect("lists").flatten().map(|entry| entry.file_name()).collect();
-        let known = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "etc", "dev", "proc", "sys", "tmp"];
+        let known = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "etc", "dev", "proc", "sys", "tmp", "home"];
         let top = work.components().nth(1).expect("a first name").as_os_str().to_owned();
         let unknown: Vec<_> = listed.iter().filter(|name| **name != top && !known.iter().any(|k| name == k)).collect();
         let processes = fs::read_dir("/proc").expect("lists").flatten();
