@@ -17,6 +17,10 @@ use warden_beneath::tree::{ATTEMPTS, Tree};
 use warden_proto::Text;
 use warden_proto::msg::fs::{Entry, EntryKind, FsReply, HelperTarget};
 
+/// Directories that one call makes. What is made without contents costs a guest one of its `fs_ops`, and so is not to be made by
+/// the thousand in one of them (T-06).
+const AT_ONCE_MAX: usize = 64;
+
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
 
 impl Files {
@@ -62,7 +66,21 @@ pub fn make_directories(spot: &Spot<'_>) -> Result<(), OpError> {
         Err(error) if error.errno() == Some(Errno::ENOENT) => {}
         Err(error) => return Err(error),
     }
-    spot.steps().iter().try_for_each(make_directory)
+    let steps = spot.steps();
+    if steps.len() > AT_ONCE_MAX {
+        return make_few(&steps);
+    }
+    steps.iter().try_for_each(make_directory)
+}
+
+/// The same for a long path, most of which must be there.
+fn make_few(steps: &[Spot<'_>]) -> Result<(), OpError> {
+    let there = steps.iter().take_while(|step| open_directory(step).is_ok()).count();
+    let missing = steps.get(there..).unwrap_or_default();
+    if missing.len() > AT_ONCE_MAX {
+        return Err(OpError::Limit(format!("more than {AT_ONCE_MAX} directories would have to be made at once")));
+    }
+    missing.iter().try_for_each(make_directory)
 }
 
 /// Opens it as one; what is there is not changed, so reading it is all that must be allowed.

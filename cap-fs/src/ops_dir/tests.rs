@@ -23,6 +23,22 @@ fn directories_are_made_with_their_parents_and_not_twice() {
     assert_eq!(code(ensure(&mut fx, "f/x")), ErrorCode::Conflict);
 }
 
+/// T-06: each call costs one of `fs_ops`, and 2,000 folders are not to be had for one.
+#[test]
+fn one_call_makes_few_directories() {
+    let mut fx = Fixture::new(&[], |_| {});
+    let deep = |count: usize| vec!["d"; count].join("/");
+    assert_eq!(code(ensure(&mut fx, &deep(65))), ErrorCode::Limit);
+    let write = |fx: &mut Fixture, path: &str| fx.write_with(path, b"x", false, true);
+    assert_eq!(code(write(&mut fx, &format!("{}/f", deep(65)))), ErrorCode::Limit);
+    assert!(!fx.host("d").exists(), "nothing was made");
+    // The controls: as many at once, and more in several calls.
+    ensure(&mut fx, &deep(64)).unwrap();
+    ensure(&mut fx, &deep(128)).unwrap();
+    write(&mut fx, &format!("{}/f", deep(190))).unwrap();
+    assert!(fx.host(&deep(190)).join("f").is_file());
+}
+
 #[test]
 fn making_does_not_follow_a_link_out_and_not_a_dangling_one() {
     let outside = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ mod attached;
 mod death;
 mod door;
 mod groups;
+mod growth;
 mod jail;
 mod limits;
 mod memory;

@@ -75,7 +75,7 @@ pub struct Supervised {
 /// Which calls wait besides new processes and handlers of ended children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
-    /// Changes of mode, times and owner.
+    /// Changes of mode, times and owner, and space that a file takes without being written.
     Metadata,
     /// Those, and every call that opens, makes, moves or removes by a path.
     Paths,
@@ -153,6 +153,10 @@ pub fn install_supervised(waiting: Waiting, mediated: Mediated) -> Result<(Liste
     let sets = Condition { index: 1, qword: true, op: Op::Ne, value: 0, mask: 0 };
     rules.push(waits(libc::SYS_rt_sigaction, vec![of_children, sets]));
     rules.extend(METADATA.map(|number| waits(number, vec![])));
+    // What gives space back needs nobody.
+    let takes =
+        Condition { index: 1, qword: false, op: Op::MaskedEq, value: 0, mask: libc::FALLOC_FL_PUNCH_HOLE as u64 };
+    rules.push(waits(libc::SYS_fallocate, vec![takes]));
     match waiting {
         Waiting::Paths => {
             rules.extend(PATHS.map(|number| waits(number, vec![])));

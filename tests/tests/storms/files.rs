@@ -59,7 +59,7 @@ fn deleted_files_together_have_their_bound() {
             format!("import os\nreport = os.open('report', os.O_WRONLY | os.O_CREAT)\n{}", MANY.replace("HOW", how));
         let began = Instant::now();
         let actions =
-            Task::runbook(&[python(&script, 15), sh("echo again; echo more >report 2>/dev/null || echo full")]);
+            Task::runbook(&[python(&script, 15), sh("echo again; fallocate -l 5MiB report 2>/dev/null || echo full")]);
         let actions = actions.actions(&place);
         let took = began.elapsed();
         let ended = &actions[0];

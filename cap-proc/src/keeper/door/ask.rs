@@ -36,6 +36,21 @@ pub enum Ask {
     Truncate { at: PathAt, length: i64 },
     /// chmod, utimensat, chown and their kin.
     Change { of: Subject, change: Change },
+    /// fallocate.
+    Allocate(Space),
+}
+
+/// Space that a file is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// The file, by a descriptor of the caller's.
+    pub descriptor: i32,
+    /// 0 for a file that becomes as long as that.
+    pub mode: u32,
+    /// Where it begins.
+    pub offset: i64,
+    /// How long it is.
+    pub length: i64,
 }
 
 /// What a change of mode, times or owner is of.
@@ -140,6 +155,10 @@ impl Ask {
             libc::SYS_mknod => Self::MakeNode { at: here(a), mode: low(b) },
             libc::SYS_mknodat => Self::MakeNode { at: at(a, b), mode: low(c) },
             libc::SYS_truncate => Self::Truncate { at: here(a), length: i64::from_ne_bytes(b.to_ne_bytes()) },
+            libc::SYS_fallocate => {
+                let (offset, length) = (i64::from_ne_bytes(c.to_ne_bytes()), i64::from_ne_bytes(d.to_ne_bytes()));
+                Self::Allocate(Space { descriptor: int(a), mode: low(b), offset, length })
+            }
             _ => Self::change(notice)?,
         })
     }

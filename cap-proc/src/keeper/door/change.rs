@@ -4,18 +4,20 @@
 //! have different rules nothing moves and nothing is linked: EXDEV, upon which programs copy, and each file is judged by the
 //! way (T-02).
 
-use super::ask::PathAt;
+use super::ask::{PathAt, Space};
 use super::caller::Caller;
 use super::judge::entry;
 use super::open::reopen;
 use super::place::{Above, Found, Inside, Place};
 use super::{Answer, Door};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, openat2, renameat2};
+use nix::fcntl::{
+    AT_FDCWD, AtFlags, FallocateFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, fallocate, openat2, renameat2,
+};
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 use nix::unistd::{UnlinkatFlags, ftruncate, linkat, symlinkat, unlinkat};
 use std::ffi::OsStr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use warden_beneath::paths;
 use warden_beneath::rules::Want;
@@ -128,9 +130,11 @@ impl Door {
             }
         }
         self.allow_name(&above)?;
+        self.room_for(&above, 0)?;
         // By its own descriptor, so that it is what was judged.
         let source = format!("/proc/self/fd/{}", found.fd.as_raw_fd());
         linkat(AT_FDCWD, source.as_str(), &above.fd, above.os_name(), AtFlags::AT_SYMLINK_FOLLOW)?;
+        self.count(&above, 0);
         Ok(Answer::Done)
     }
 
@@ -144,8 +148,23 @@ impl Door {
                 return Err(Errno::EPERM);
             }
         }
+        let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        self.room_for(&above, length)?;
         symlinkat(OsStr::from_bytes(&text), &above.fd, OsStr::from_bytes(&Self::name(&above)))?;
+        self.count(&above, length);
         Ok(Answer::Done)
+    }
+
+    /// T-06: whether a name may come into a workspace, with so many bytes behind it.
+    fn room_for(&mut self, above: &Above, bytes: u64) -> nix::Result<()> {
+        if matches!(above.place, Place::Beneath(_)) { self.growth.room_to_make(bytes) } else { Ok(()) }
+    }
+
+    /// It has come.
+    fn count(&mut self, above: &Above, bytes: u64) {
+        if matches!(above.place, Place::Beneath(_)) {
+            self.growth.made(bytes);
+        }
     }
 
     /// A name that nothing has, judged.
@@ -159,11 +178,13 @@ impl Door {
     pub(super) fn make_directory(&mut self, caller: &Caller<'_>, at: PathAt, mode: u32) -> nix::Result<Answer> {
         let above = self.spot(caller, at)?;
         self.new_name(&above)?;
+        self.room_for(&above, 0)?;
         mkdirat(&above.fd, above.os_name(), caller.mode(mode)?)?;
         if let Some(inside) = above.inside() {
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_BENEATH);
             let made = openat2(&above.fd, above.os_name(), how)?;
+            self.count(&above, 0);
             self.judge_made(above, inside, &made, UnlinkatFlags::RemoveDir)?;
         }
         Ok(Answer::Done)
@@ -188,10 +209,11 @@ impl Door {
         if kind != SFlag::S_IFREG {
             return Err(Errno::EPERM);
         }
-        self.growth.room()?;
+        self.growth.room_to_make(0)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let how = OpenHow::new().flags(flags).mode(caller.mode(mode)?).resolve(ResolveFlag::RESOLVE_BENEATH);
         let made = openat2(&above.fd, above.os_name(), how)?;
+        self.growth.made(0);
         self.judge_made(above, inside, &made, UnlinkatFlags::NoRemoveDir)?;
         Ok(Answer::Done)
     }
@@ -205,21 +227,48 @@ impl Door {
             SFlag::S_IFDIR => return Err(Errno::EISDIR),
             _ => return Err(Errno::EINVAL),
         }
-        let grown = asked.saturating_sub(paths::size(&found.stat));
-        let beneath = if let Place::Beneath(all) = found.place.clone() { Some(all) } else { None };
-        if let Some(all) = &beneath {
-            self.allow_file(&found, all, Want::Change)?;
-            self.hold_length(all, asked)?;
-            if grown > 0 && grown > self.growth.left() {
-                return Err(Errno::ENOSPC);
+        let Place::Beneath(all) = found.place.clone() else {
+            if asked > self.file_bytes {
+                return Err(Errno::EFBIG);
             }
-        } else if asked > self.file_bytes {
+            cut(&found, length)?;
+            return Ok(Answer::Done);
+        };
+        let grown = self.allow_length(&found, &all, asked)?;
+        cut(&found, length)?;
+        self.growth.grew(&found.stat, grown);
+        Ok(Answer::Done)
+    }
+
+    /// By what the file grows, if it may become so long.
+    fn allow_length(&mut self, found: &Found, all: &[Inside], length: u64) -> nix::Result<u64> {
+        self.allow_file(found, all, Want::Change)?;
+        self.hold_length(all, length)?;
+        let grown = length.saturating_sub(paths::size(&found.stat));
+        if grown > 0 && grown > self.growth.left() { Err(Errno::ENOSPC) } else { Ok(grown) }
+    }
+
+    /// fallocate: space is taken at once, of many files between two looks, so it is counted as it is taken (T-06). Where the
+    /// keeper cannot do it the answer is that of a file system that cannot, upon which programs write.
+    pub(super) fn allocate(&mut self, caller: &Caller<'_>, space: Space) -> nix::Result<Answer> {
+        let Space { descriptor, mode, offset, length } = space;
+        let end = offset.checked_add(length).filter(|_| offset >= 0 && length > 0).ok_or(Errno::EINVAL)?;
+        let end = u64::try_from(end).map_err(|_| Errno::EINVAL)?;
+        let Ok(fd) = caller.descriptor(descriptor) else { return Err(Errno::EOPNOTSUPP) };
+        caller.waits()?;
+        let found = self.find_open(fd)?;
+        let Place::Beneath(all) = found.place.clone() else { return Err(Errno::EOPNOTSUPP) };
+        if mode != 0 || found.kind() != SFlag::S_IFREG {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if end > self.file_bytes {
             return Err(Errno::EFBIG);
         }
-        cut(&found, length)?;
-        if beneath.is_some() {
-            self.growth.grew(&found.stat, grown);
-        }
+        let grown = self.allow_length(&found, &all, end)?;
+        // Written by who made it, and by nobody who opens it anew: a file of mode 0444.
+        let file = open_to_write(&found).map_err(|_| Errno::EOPNOTSUPP)?;
+        fallocate(&file, FallocateFlags::empty(), offset, length)?;
+        self.growth.grew(&found.stat, grown);
         Ok(Answer::Done)
     }
 
@@ -237,7 +286,10 @@ impl Door {
     }
 }
 
+fn open_to_write(found: &Found) -> nix::Result<OwnedFd> {
+    reopen(found, OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
+}
+
 fn cut(found: &Found, length: i64) -> nix::Result<()> {
-    let file = reopen(found, OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())?;
-    ftruncate(&file, length)
+    ftruncate(&open_to_write(found)?, length)
 }

@@ -2,9 +2,13 @@
 //!
 //! Runs in the keeper. The command writes by itself, through descriptors that the door opened, so growth is not seen as it
 //! happens: every file that was opened for writing is kept until nobody has it open for writing any more, and its size is
-//! looked at every [`LOOK_STEP`] and after every eighth that is newly kept. What was there before is no growth. A file that has
-//! lost its name is kept like any other, so what is written into deleted files counts. Between two looks each process writes
-//! what the disk takes, and no file becomes longer than RLIMIT_FSIZE.
+//! looked at every [`LOOK_STEP`], sooner where little is left, and after every eighth that is newly kept. What was there before
+//! is no growth. A file that has lost its name is kept like any other, so what is written into deleted files counts. Between two
+//! looks each process writes what memory and disk take, and no file becomes longer than RLIMIT_FSIZE; what takes space without
+//! writing it (fallocate) is the keeper's to do and is counted as it is done.
+//!
+//! What is made has a cost without contents: a file system has room for so many files, folders and links, and no more. Each
+//! counts [`MADE_BYTES`], as in a private directory, whether it is there at the end or not.
 //!
 //! That nobody writes any more is asked of the kernel by a read lease, which it grants only then, and which is given back at
 //! once. Where there are no leases, or a file may not be read, it is kept to the end.
@@ -20,6 +24,12 @@ use warden_jail::lease;
 
 /// Between two looks.
 pub const LOOK_STEP: Duration = Duration::from_millis(100);
+/// The same where hardly anything is left.
+const LOOK_STEP_MIN: Duration = Duration::from_millis(5);
+/// A look is followed by so many times what it took, so that no more than a twentieth of the time goes into looks.
+const REST_FACTOR: u32 = 20;
+/// Of each file, folder or link that is made, besides what it holds.
+const MADE_BYTES: u64 = 1024;
 /// Files kept at once, each by a descriptor of the keeper's.
 const KEPT_MAX: usize = 2048;
 /// Files taken in until the next look: between two looks as many become as long as a file may be.
@@ -43,8 +53,12 @@ pub struct Growth {
     max: u64,
     /// Of files that nobody has open for writing any more.
     settled: u64,
+    /// Of what was made, besides what it holds.
+    made: u64,
     kept: BTreeMap<(u64, u64), Kept>,
     looked: Instant,
+    /// What the last look took.
+    took: Duration,
     /// Files taken in since.
     new: usize,
 }
@@ -52,17 +66,22 @@ pub struct Growth {
 impl Growth {
     /// `max` bytes.
     pub fn new(max: u64) -> Self {
-        Self { max, settled: 0, kept: BTreeMap::new(), looked: Instant::now(), new: 0 }
+        Self { max, settled: 0, made: 0, kept: BTreeMap::new(), looked: Instant::now(), took: Duration::ZERO, new: 0 }
     }
 
     /// All growth so far, as of the last look.
     pub fn total(&self) -> u64 {
+        self.contents().saturating_add(self.made)
+    }
+
+    fn contents(&self) -> u64 {
         self.kept.values().fold(self.settled, |sum, kept| sum.saturating_add(kept.grown))
     }
 
-    /// Whether the tree has written more than it may.
+    /// Whether the tree has written more than it may. What it made leaves less to be opened and made, and ends nobody: one file
+    /// may be as long as the limit.
     pub fn is_over(&self) -> bool {
-        self.total() > self.max
+        self.contents() > self.max
     }
 
     /// Bytes left, as of the last look.
@@ -70,9 +89,26 @@ impl Growth {
         self.max.saturating_sub(self.total())
     }
 
+    /// When the next look is due, counted from the last: a command is taken to write a byte in a nanosecond.
+    fn step(&self) -> Duration {
+        let soon = Duration::from_nanos(self.left()).max(LOOK_STEP_MIN);
+        soon.max(self.took.saturating_mul(REST_FACTOR)).min(LOOK_STEP)
+    }
+
+    /// Whether one more file, folder or link may be made that holds so many bytes. [`Self::made`] follows.
+    pub fn room_to_make(&mut self, bytes: u64) -> nix::Result<()> {
+        self.room()?;
+        if self.left() >= MADE_BYTES.saturating_add(bytes) { Ok(()) } else { Err(Errno::ENOSPC) }
+    }
+
+    /// One has been made.
+    pub fn made(&mut self, bytes: u64) {
+        self.made = self.made.saturating_add(MADE_BYTES).saturating_add(bytes);
+    }
+
     /// Whether anything may grow, and there is room to keep one more file.
     pub fn room(&mut self) -> nix::Result<()> {
-        if self.looked.elapsed() >= LOOK_STEP || self.new >= NEW_MAX || self.kept.len() >= KEPT_MAX {
+        if self.looked.elapsed() >= self.step() || self.new >= NEW_MAX || self.kept.len() >= KEPT_MAX {
             self.look();
         }
         if self.left() == 0 {
@@ -109,27 +145,33 @@ impl Growth {
         Ok(())
     }
 
-    /// The door itself made a file longer. One that is kept tells that by its size.
+    /// The door itself made a file longer, which had the size that `stat` says.
     pub fn grew(&mut self, stat: &FileStat, bytes: u64) {
-        if !self.kept.contains_key(&(stat.st_dev, stat.st_ino)) {
-            self.settled = self.settled.saturating_add(bytes);
+        match self.kept.get_mut(&(stat.st_dev, stat.st_ino)) {
+            // The next look finds the same.
+            Some(kept) => {
+                let length = paths::size(stat).saturating_add(bytes);
+                kept.grown = kept.grown.max(length.saturating_sub(kept.before));
+            }
+            None => self.settled = self.settled.saturating_add(bytes),
         }
     }
 
     /// When to look again, if there is anything to look at.
     pub fn next_look(&self) -> Option<Duration> {
-        (!self.kept.is_empty()).then(|| LOOK_STEP.saturating_sub(self.looked.elapsed()))
+        (!self.kept.is_empty()).then(|| self.step().saturating_sub(self.looked.elapsed()))
     }
 
     /// Looks if it is time.
     pub fn look_if_due(&mut self) {
-        if !self.kept.is_empty() && self.looked.elapsed() >= LOOK_STEP {
+        if !self.kept.is_empty() && self.looked.elapsed() >= self.step() {
             self.look();
         }
     }
 
     /// Looks at every kept file, and lets go of those that nobody writes any more.
     pub fn look(&mut self) {
+        let began = Instant::now();
         let settled = &mut self.settled;
         self.kept.retain(|_, kept| {
             // Asked before its size: who opens it anew waits at the door meanwhile.
@@ -143,6 +185,7 @@ impl Growth {
             written
         });
         self.looked = Instant::now();
+        self.took = self.looked.saturating_duration_since(began);
         self.new = 0;
     }
 }

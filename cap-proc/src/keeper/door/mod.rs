@@ -152,6 +152,7 @@ impl Door {
             Ask::MakeNode { at, mode } => self.make_node(caller, at, mode),
             Ask::Truncate { at, length } => self.truncate(caller, at, length),
             Ask::Change { of, change } => self.change(caller, of, change),
+            Ask::Allocate(space) => self.allocate(caller, space),
         }
     }
 

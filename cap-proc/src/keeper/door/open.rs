@@ -232,7 +232,7 @@ impl Door {
         if let (Place::Beneath(all), Some(inside)) = (&above.place, &inside) {
             self.allow(all, Want::See)?;
             self.allow(inside, Want::Change)?;
-            self.growth.room()?;
+            self.growth.room_to_make(0)?;
         }
         let flags = how.again().difference(OFlag::O_TRUNC) | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
         let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
@@ -243,6 +243,7 @@ impl Door {
         };
         if let Some(inside) = inside {
             self.judge_made(above, inside, &opened, UnlinkatFlags::NoRemoveDir)?;
+            self.growth.made(0);
             let stat = paths::facts(&opened)?;
             self.growth.keep_new(opened.as_fd(), &stat)?;
         }

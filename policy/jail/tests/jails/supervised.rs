@@ -19,6 +19,7 @@ pub const TESTS: &[crate::Test] = &[
     ("threads_do_not_wait_for_the_keeper", threads),
     ("a_listener_ends_with_its_processes", hangup),
     ("mode_times_and_owner_wait_for_the_keeper", changes),
+    ("space_that_a_file_takes_waits_for_the_keeper", space),
     ("a_change_of_mode_is_never_let_go_on", not_let_go),
 ];
 
@@ -262,6 +263,26 @@ fn changes() {
         let times = std::fs::FileTimes::new().set_modified(before);
         std::fs::File::open(tree.path("work/inside")).and_then(|file| file.set_times(times)).expect("sets them");
     }
+}
+
+/// Space that is taken at once waits; what is given back does not, and beyond a file's end there is none.
+fn space() {
+    let tree = Tree::new();
+    let allocate = |mode: i64| {
+        // SAFETY: opens a C string; the descriptor lives until the child ends.
+        let file = unsafe { libc::open(c"inside".as_ptr(), libc::O_RDWR) };
+        call!(libc::SYS_fallocate, file, mode, 0, 1 << 20)
+    };
+    let (keep, punch) = (i64::from(libc::FALLOC_FL_KEEP_SIZE), i64::from(libc::FALLOC_FL_PUNCH_HOLE));
+    for mode in [0, i64::from(libc::FALLOC_FL_ZERO_RANGE), i64::from(libc::FALLOC_FL_INSERT_RANGE), 1 << 32] {
+        assert_eq!(tree.tries(|| allocate(mode)), KEEPERS, "{mode:#x}");
+    }
+    assert_eq!(tree.tries(|| allocate(keep)), Ended::Errno(libc::EOPNOTSUPP));
+    assert_eq!(std::fs::metadata(tree.path("work/inside")).expect("is there").len(), 1);
+    assert_eq!(tree.tries(|| allocate(keep | punch)), Ended::Worked, "control: a hole");
+    let work = tree.path("work");
+    let free = attempt(|| std::env::set_current_dir(&work).is_ok(), || allocate(0));
+    assert_eq!(free, Ended::Worked, "control: without a jail");
 }
 
 /// A keeper that answers everything with `proceed` does not open the hole.
