@@ -104,6 +104,13 @@ impl Rules {
         path.names().fold(self.start(), |standing, name| self.advance(&standing, name))
     }
 
+    /// The same, but of the rules alone that forbid this: the only ones whose word counts for it.
+    pub fn against(&self, path: &RelPath, want: Want) -> Standing {
+        let mut start = self.start();
+        start.places.retain(|(index, ..)| self.get(*index).is_some_and(|rule| rule.forbids(want)));
+        path.names().fold(start, |standing, name| self.advance(&standing, name))
+    }
+
     /// What the rules say at a state. A `deny` is named before a `deny_write`.
     pub fn judge(&self, standing: &Standing, want: Want) -> Judgement<'_> {
         let find = |covered: fn(&(usize, Places, Places)) -> bool| {

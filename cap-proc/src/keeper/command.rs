@@ -5,7 +5,7 @@
 
 use super::private::PrivateDirectory;
 use crate::lane::Lane;
-use crate::orders::{Birth, DoorState, Launch, NO_WORKSPACE, failed};
+use crate::orders::{Birth, Launch, NO_WORKSPACE, failed};
 use crate::runner::Bench;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, FdFlag, OFlag, OpenHow, ResolveFlag, fcntl, open, openat2};
@@ -45,6 +45,8 @@ pub struct Plan<'a> {
     pub stdio: &'a [Option<OwnedFd>; 3],
     /// Its private directory.
     pub private: Option<&'a PrivateDirectory>,
+    /// Which of its calls its keeper performs.
+    pub waiting: Waiting,
     /// What it has by its keeper, or not at all.
     pub mediated: Mediated,
     /// Its parent.
@@ -142,11 +144,10 @@ fn enter_directory(plan: &Plan<'_>) -> Result<(), CallError> {
 /// The listener goes to the keeper first: after the command's filter nobody here may make one (T-06, T-07).
 fn lock_down(plan: &Plan<'_>, birth: &Lane) -> Result<(), CallError> {
     let private = plan.private.map_or(&[][..], |private| &private.rooms);
-    let (grants, waiting) = match plan.bench.door {
-        DoorState::Open => (plan.bench.command_grants_behind_door(plan.launch.command, private), Waiting::Paths),
-        DoorState::Unneeded | DoorState::Impossible => {
-            (plan.bench.command_grants(plan.launch.command, private), Waiting::Metadata)
-        }
+    let (command, reading) = (plan.launch.command, plan.waiting == Waiting::Changes);
+    let grants = match plan.waiting {
+        Waiting::Paths | Waiting::Changes => plan.bench.command_grants_behind_door(command, private, reading),
+        Waiting::Metadata => plan.bench.command_grants(command, private),
     };
     let grants = grants.ok_or_else(|| failed("find it", Errno::EBADF))?;
     // Paths are opened for it, so it comes before calls with paths wait for the keeper, who cannot look into us yet.
@@ -154,7 +155,7 @@ fn lock_down(plan: &Plan<'_>, birth: &Lane) -> Result<(), CallError> {
         CallError::new(ErrorCode::Unavailable, &format!("its jail could not be shut: {why}"))
     };
     let domain = enter_command_domain(&grants).map_err(|e| shut(&e))?;
-    let (listener, supervised) = install_supervised(waiting, plan.mediated).map_err(|e| {
+    let (listener, supervised) = install_supervised(plan.waiting, plan.mediated).map_err(|e| {
         CallError::new(ErrorCode::Unavailable, &format!("a command's processes cannot be counted on this host: {e}"))
     })?;
     let sent = birth.send(&Birth::Listener, &[listener.as_fd()], true);

@@ -28,7 +28,7 @@ use warden_jail::Role;
 use warden_jail::descriptors::sweep_descriptors;
 use warden_jail::fork::{Forked, fork_into, fork_single_threaded};
 use warden_jail::landlock::Domain;
-use warden_jail::notify::{Mediated, Network, Signals};
+use warden_jail::notify::{Mediated, Network, Signals, Waiting};
 use warden_jail::witness::ScopeWitness;
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::proc::Toll;
@@ -165,6 +165,7 @@ fn start(
     let gauge = Gauge::new(&bench.setup.bounds, private, unreadable);
     let gauge = gauge.map_err(|e| failed("prepare to count its memory", e))?;
     let door = door(bench, launch, private)?;
+    let waiting = waiting(bench, &door);
     let forked = group.map_or_else(fork_single_threaded, |group| fork_into(group.as_fd()));
     match forked.map_err(|e| failed("fork", e))? {
         Forked::Parent { child } => {
@@ -180,9 +181,21 @@ fn start(
         Forked::Child => {
             let network = if connections.is_some() { Network::Connected } else { Network::Refused };
             let mediated = Mediated { network, signals: if scoped { Signals::Scope } else { Signals::Keeper } };
-            let plan = command::Plan { bench, launch, stdio: &stdio, private, mediated, keeper };
+            let plan = command::Plan { bench, launch, stdio: &stdio, private, waiting, mediated, keeper };
             command::become_program(&plan, Lane::new(theirs))
         }
+    }
+}
+
+/// Which of the command's calls are its keeper's.
+///
+/// Outside of a mount namespace of the task's own anybody may mount something in a workspace at any time, so there all opens
+/// are judged.
+fn waiting(bench: &Bench, door: &Door) -> Waiting {
+    match bench.door {
+        DoorState::Unneeded | DoorState::Impossible => Waiting::Metadata,
+        DoorState::Open if bench.enclosure.is_inside() && !door.judges_reading() => Waiting::Changes,
+        DoorState::Open => Waiting::Paths,
     }
 }
 
@@ -215,7 +228,8 @@ fn door(bench: &Bench, launch: &Launch, private: Option<&PrivateDirectory>) -> R
     let private = private.into_iter().flat_map(|private| &private.rooms).map(|room| copy(&room.directory));
     let private = private.collect::<Result<_, _>>()?;
     let file_bytes = bench.setup.bounds.file_bytes;
-    Door::new(Frame { world, private, growth_max: launch.growth_max, file_bytes }).map_err(|e| broken(&e))
+    let (growth_max, held) = (launch.growth_max, bench.enclosure.is_inside());
+    Door::new(Frame { world, private, growth_max, file_bytes, held }).map_err(|e| broken(&e))
 }
 
 /// A front that is gone hears nothing, and nothing follows from that.

@@ -289,17 +289,22 @@ impl Bench {
         Some(with_own(self.workspace_grants(exec), program, private, exec))
     }
 
-    /// The same for the command's own domain where it goes through the door: no workspace. Where programs of workspaces may
-    /// run, the kernel reads them itself; every open of the command's own waits at the door, so nothing else is read by that.
-    pub fn command_grants_behind_door<'b>(&'b self, command: u16, private: &'b [Room]) -> Option<Grants<'b>> {
+    /// The same for the command's own domain where it goes through the door: no workspace, or all of them to be read where
+    /// `reading` needs no judge. Where programs of workspaces may run, the kernel reads them itself; every open of the
+    /// command's own waits at the door, so nothing else is read by that.
+    pub fn command_grants_behind_door<'b>(
+        &'b self,
+        command: u16,
+        private: &'b [Room],
+        reading: bool,
+    ) -> Option<Grants<'b>> {
         let (program, _) = self.programs.get(usize::from(command))?;
         let exec = self.setup.commands.get(usize::from(command))?.exec_workspace;
-        let mut grants = with_own(Grants::none(), program, private, exec);
-        if exec {
-            let directories = self.workspaces.iter().map(AsFd::as_fd);
-            grants = directories.fold(grants, |grants, fd| grants.with(GrantKind::WorkspaceRun, fd));
-        }
-        Some(grants)
+        let kinds = [(GrantKind::WorkspaceReadOnly, reading), (GrantKind::WorkspaceRun, exec)];
+        let kinds = kinds.into_iter().filter_map(|(kind, given)| given.then_some(kind));
+        let all = kinds.flat_map(|kind| self.workspaces.iter().map(move |directory| (kind, directory.as_fd())));
+        let own = with_own(Grants::none(), program, private, exec);
+        Some(all.fold(own, |grants, (kind, directory)| grants.with(kind, directory)))
     }
 
     /// The workspaces with their modes, and with execution in them or not.

@@ -18,6 +18,7 @@ mod older;
 mod places;
 mod private;
 mod provider;
+mod reading;
 #[path = "../../../tests/src/skip.rs"]
 mod skip;
 mod storms;
@@ -32,6 +33,8 @@ mod inside {
     mod attached;
     #[path = "death.rs"]
     mod death;
+    #[path = "door.rs"]
+    mod door;
     #[path = "jail.rs"]
     mod jail;
     #[path = "limits.rs"]
@@ -40,6 +43,8 @@ mod inside {
     mod memory;
     #[path = "private.rs"]
     mod private;
+    #[path = "ways_around.rs"]
+    mod ways_around;
     #[path = "words.rs"]
     mod words;
 }

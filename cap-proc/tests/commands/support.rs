@@ -140,6 +140,11 @@ impl Helper {
         children(self.runner_pid).into_iter().skip(usize::from(ushered)).collect()
     }
 
+    /// What a command hears of what lies outside of all that it was given.
+    pub fn refused_outside(&self) -> &'static str {
+        if self.inside() { "ENOENT" } else { "EACCES" }
+    }
+
     /// Whether commands are in namespaces.
     pub fn inside(&self) -> bool {
         in_namespaces(&self.locked)

@@ -77,7 +77,9 @@ pub struct Supervised {
 pub enum Waiting {
     /// Changes of mode, times and owner, and space that a file takes without being written.
     Metadata,
-    /// Those, and every call that opens, makes, moves or removes by a path.
+    /// Those, and every call that makes, cuts, moves or removes by a path, or opens something but to read it.
+    Changes,
+    /// Those, and every call that opens by a path.
     Paths,
 }
 
@@ -158,11 +160,14 @@ pub fn install_supervised(waiting: Waiting, mediated: Mediated) -> Result<(Liste
         Condition { index: 1, qword: false, op: Op::MaskedEq, value: 0, mask: libc::FALLOC_FL_PUNCH_HOLE as u64 };
     rules.push(waits(libc::SYS_fallocate, vec![takes]));
     match waiting {
-        Waiting::Paths => {
+        Waiting::Paths | Waiting::Changes => {
+            let open = |index| match waiting {
+                Waiting::Changes => vec![opens(index), changes(index)],
+                _ => vec![opens(index)],
+            };
             rules.extend(PATHS.map(|number| waits(number, vec![])));
-            rules.extend(
-                [(libc::SYS_open, 1), (libc::SYS_openat, 2)].map(|(number, index)| waits(number, vec![reads(index)])),
-            );
+            rules
+                .extend([(libc::SYS_open, 1), (libc::SYS_openat, 2)].map(|(number, index)| waits(number, open(index))));
         }
         // The mode of what it makes lies in memory, where a filter cannot read set-id bits; programs fall back on openat.
         Waiting::Metadata => rules.push(Rule {
@@ -245,8 +250,16 @@ fn listen(rules: &[Rule]) -> Result<Listener, NotifyError> {
 }
 
 /// An open whose flags, in argument `index`, do not say O_PATH.
-fn reads(index: u8) -> Condition {
+fn opens(index: u8) -> Condition {
     Condition { index, qword: false, op: Op::MaskedEq, value: 0, mask: libc::O_PATH as u64 }
+}
+
+/// An open whose flags do not leave everything as it is: any access mode but to read, and what makes or cuts. Of O_TMPFILE
+/// only its own bit counts, the other one it is made of is O_DIRECTORY.
+fn changes(index: u8) -> Condition {
+    let own = libc::O_TMPFILE & !libc::O_DIRECTORY;
+    let mask = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | own) as u64;
+    Condition { index, qword: false, op: Op::AnyBit, value: 0, mask }
 }
 
 fn waits(number: libc::c_long, conditions: Vec<Condition>) -> Rule {

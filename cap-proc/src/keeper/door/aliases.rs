@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
 use warden_beneath::paths::{self, Facts};
+use warden_beneath::tree::Tree;
 use warden_beneath::world::World;
 
 /// Of the kernel's list; a host with more than 50,000 mounts has no door.
@@ -36,27 +37,36 @@ struct Mount {
 pub struct Aliases {
     table: File,
     tops: Vec<(u64, Vec<u8>)>,
+    /// Another mount lies in a workspace.
+    inner: bool,
+    /// Nobody can mount anything here any more.
+    held: bool,
 }
 
 impl Aliases {
-    /// Of these workspaces.
-    pub fn find(world: &World) -> nix::Result<Self> {
+    /// Of these workspaces. `held`: the list is the one of a namespace of the task's own, in which nothing changes.
+    pub fn find(world: &World, held: bool) -> nix::Result<Self> {
         let table = open("/proc/self/mountinfo", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-        let mut aliases = Self { table: File::from(table), tops: Vec::new() };
+        let mut aliases = Self { table: File::from(table), tops: Vec::new(), inner: false, held };
         aliases.read(world)?;
         Ok(aliases)
     }
 
     /// Whether `fd`, which lies at `own` beneath no workspace, lies in one of them.
     pub fn hold(&mut self, world: &World, fd: BorrowedFd<'_>, own: &[u8]) -> nix::Result<bool> {
-        if self.changed() {
+        if !self.held && self.changed() {
             self.read(world)?;
         }
-        if !self.tops.iter().any(|(_, top)| paths::below(top, own).is_some()) {
+        if !self.may_hold(own) {
             return Ok(false);
         }
         let mount = mount_of(fd)?;
         Ok(self.tops.iter().any(|(number, top)| *number == mount && paths::below(top, own).is_some()))
+    }
+
+    /// Whether a path leads into one of them, as of the last reading; another mount may lie there.
+    pub fn may_hold(&self, path: &[u8]) -> bool {
+        self.tops.iter().any(|(_, top)| paths::below(top, path).is_some())
     }
 
     /// The kernel tells each change once.
@@ -77,11 +87,18 @@ impl Aliases {
         }
         let mounts: Vec<Mount> = text.split(|byte| *byte == b'\n').filter_map(mount).collect();
         self.tops = mounts.iter().filter(|mount| is_other_proc(mount)).map(|m| (m.number, m.point.clone())).collect();
-        for tree in &world.trees {
-            let (number, own) = (mount_of(tree.root.as_fd())?, world.own.of(tree.root.as_fd())?);
-            self.tops.extend(others(&mounts, number, &own));
+        let root = |tree: &Tree| Ok((mount_of(tree.root.as_fd())?, world.own.of(tree.root.as_fd())?));
+        let roots = world.trees.iter().map(root).collect::<nix::Result<Vec<_>>>()?;
+        for (number, own) in &roots {
+            self.tops.extend(others(&mounts, *number, own));
         }
+        self.inner = has_inner(&mounts, &roots);
         Ok(())
+    }
+
+    /// Whether a mount that is no workspace lies in one, as of the last reading.
+    pub fn has_inner(&self) -> bool {
+        self.inner
     }
 }
 
@@ -93,6 +110,12 @@ fn mount_of(fd: BorrowedFd<'_>) -> nix::Result<u64> {
 /// A `proc` file system at another place, where no path begins with `/proc/`.
 fn is_other_proc(mount: &Mount) -> bool {
     mount.is_proc && paths::below(b"/proc", &mount.point).is_none()
+}
+
+/// Whether any of the mounts lies in a workspace and is none: `roots` are the workspaces' mounts and places.
+fn has_inner(mounts: &[Mount], roots: &[(u64, Vec<u8>)]) -> bool {
+    let is_in = |mount: &&Mount| roots.iter().any(|(_, own)| paths::below(own, &mount.point).is_some());
+    mounts.iter().filter(is_in).any(|mount| !roots.iter().any(|(number, _)| *number == mount.number))
 }
 
 /// Where mounts but number `number` show what lies at `own` on it, or a part of that.
@@ -174,6 +197,16 @@ mod tests {
         let expected = [(22, "/srv/ws"), (25, "/mnt/c"), (26, "/mnt/d/ws")].map(|(n, top)| (n, top.to_owned()));
         assert_eq!(texts(others(&mounts(), 24, b"/mnt/a b")), expected);
         assert!(others(&mounts(), 22, b"/elsewhere").is_empty());
+    }
+
+    #[test]
+    fn a_mount_in_a_workspace_is_told_from_a_workspace_in_a_workspace() {
+        let root = |number, place: &str| (number, place.as_bytes().to_vec());
+        assert!(has_inner(&mounts(), &[root(22, "/mnt")]));
+        assert!(has_inner(&mounts(), &[root(24, "/mnt/a b"), root(22, "/mnt")]));
+        assert!(!has_inner(&mounts(), &[root(24, "/mnt/a b")]));
+        assert!(!has_inner(&mounts(), &[root(22, "/srv/ws"), root(24, "/mnt/a b")]));
+        assert!(!has_inner(&mounts(), &[root(22, "/mnt/a")]));
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Door {
             if tree.rules.is_empty() {
                 continue;
             }
-            let standing = tree.rules.at(&inside.path);
+            let standing = tree.rules.against(&inside.path, want);
             if let Some(rule) = tree.rule_against(&standing, &inside.path, want) {
                 let (rule, text) = (rule.id.clone(), shown(&tree.label, inside.path.as_bytes()));
                 self.denials.note(&rule, &text);

@@ -25,6 +25,8 @@ mod metadata;
 mod open;
 mod place;
 mod probe;
+mod straight;
+mod threads;
 mod waiters;
 
 pub use probe::is_possible;
@@ -41,6 +43,7 @@ use open::How;
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
+use threads::Threads;
 use waiters::Waiters;
 use warden_beneath::links::DeniedInodes;
 use warden_beneath::paths::{self, Facts};
@@ -72,6 +75,9 @@ pub struct Frame {
     pub growth_max: u64,
     /// Longest file outside of the workspaces, bytes.
     pub file_bytes: u64,
+    /// Whether the workspaces lie where they lie for as long as the task lives: by mounts of its own namespace, which nobody
+    /// can move.
+    pub held: bool,
 }
 
 /// The door of one command.
@@ -80,6 +86,10 @@ pub struct Door {
     world: World,
     /// The mount that each workspace lies on.
     mounts: Vec<u64>,
+    /// Where each workspace lay at first, which is where it lies if it is `held` there.
+    roots: Vec<Vec<u8>>,
+    held: bool,
+    threads: Threads,
     /// See [`Facts::of`].
     blank: FileStat,
     /// Other mounts that show a workspace; asked, and read again, while a path is looked at.
@@ -96,14 +106,18 @@ pub struct Door {
 impl Door {
     /// In the keeper, once that is who it will be: `/proc` is asked as the process that asks here.
     pub fn new(frame: Frame) -> nix::Result<Self> {
-        let Frame { world, private, growth_max, file_bytes } = frame;
+        let Frame { world, private, growth_max, file_bytes, held } = frame;
         let blank = paths::facts(world.own.as_fd())?;
         let mount = |tree: &Tree| Facts::of(tree.root.as_fd(), &blank).map(|facts| facts.mount);
         let mounts = world.trees.iter().map(mount).collect::<Result<_, _>>()?;
-        let aliases = RefCell::new(Aliases::find(&world)?);
+        let aliases = RefCell::new(Aliases::find(&world, held)?);
+        let roots = place::roots(&world)?;
         Ok(Self {
             world,
             mounts,
+            roots,
+            held,
+            threads: Threads::open()?,
             aliases,
             blank,
             links: DeniedInodes::unasked(),
@@ -114,6 +128,13 @@ impl Door {
             file_bytes,
             keeper: Pid::this().as_raw(),
         })
+    }
+
+    /// Whether opens to read need a judge: where something is hidden, links may not be followed, or another mount lies in a
+    /// workspace, which guests do not cross. Elsewhere Landlock grants to read all that the policy does.
+    pub fn judges_reading(&self) -> bool {
+        let judged = |tree: &Tree| tree.rules.hide() || !tree.symlinks;
+        self.world.trees.iter().any(judged) || self.aliases.borrow().has_inner()
     }
 
     /// Does what a waiting call asks for and answers it. `false` where nobody waits any more.

@@ -71,8 +71,7 @@ impl Door {
             return Err(Errno::EINVAL);
         }
         if !how.makes() && !how.writes() && !how.nameless() {
-            let start = self.start_to_read(caller, at, walk)?;
-            return self.open_to_read(caller, &start, how);
+            return self.open_to_read(caller, at, how, walk);
         }
         let mut start = self.start(caller, at, walk)?;
         let mut look = how.flags & (OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY);
@@ -96,16 +95,28 @@ impl Door {
     }
 
     /// Most opens by far: nothing is made or changed by one, so it takes the fewest steps.
-    fn open_to_read(&mut self, caller: &Caller<'_>, start: &Start, how: How) -> nix::Result<Answer> {
-        let flags = how.again() | how.flags & OFlag::O_NOFOLLOW;
-        let Some(found) = self.find_to_read(start, flags)? else {
-            let found = self.find(caller, start, how.flags & (OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY))?;
-            return self.open_found(caller, found, how);
+    fn open_to_read(&mut self, caller: &Caller<'_>, at: PathAt, how: How, walk: ResolveFlag) -> nix::Result<Answer> {
+        let mut flags = how.again() | how.flags & OFlag::O_NOFOLLOW;
+        // A directory keeps nobody waiting, and is told apart by the open itself.
+        let may_wait = !flags.intersects(OFlag::O_NONBLOCK | OFlag::O_DIRECTORY);
+        flags.set(OFlag::O_NONBLOCK, may_wait || flags.contains(OFlag::O_NONBLOCK));
+        let path = caller.path(at.address)?;
+        let straight = if walk.is_empty() { self.straight(caller, at.directory, &path, flags)? } else { None };
+        let found = match straight {
+            Some(found) => found,
+            None => {
+                let start = self.begin(caller, at.directory, path, walk)?;
+                let Some(found) = self.find_to_read(&start, flags)? else {
+                    let found = self.find(caller, &start, how.flags & (OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY))?;
+                    return self.open_found(caller, found, how);
+                };
+                found
+            }
         };
         if let Place::Beneath(all) = &found.place {
             self.allow_file(&found, all, Want::See)?;
         }
-        if !how.flags.contains(OFlag::O_NONBLOCK) {
+        if may_wait {
             let kept = how.again().difference(OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_DIRECTORY);
             fcntl(&found.fd, FcntlArg::F_SETFL(kept))?;
         }

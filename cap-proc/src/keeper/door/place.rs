@@ -14,6 +14,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use warden_beneath::paths::{self, Facts, RelPath};
+use warden_beneath::world::World;
 
 /// How often something is looked at again when it moves meanwhile.
 const ATTEMPTS: usize = 16;
@@ -149,7 +150,7 @@ fn split(path: &[u8]) -> Option<(Vec<u8>, Vec<u8>, bool)> {
 impl Door {
     /// Reads a path of the caller's and finds where it begins. Asks whether the caller still waits.
     pub(super) fn start(&self, caller: &Caller<'_>, at: PathAt, resolve: ResolveFlag) -> nix::Result<Start> {
-        let start = self.start_to_read(caller, at, resolve)?;
+        let start = self.begin(caller, at.directory, caller.path(at.address)?, resolve)?;
         caller.waits()?;
         Ok(start)
     }
@@ -171,14 +172,15 @@ impl Door {
         Ok(start)
     }
 
-    /// As [`Self::start`] without asking, for who does nothing but hand over what it opened: a descriptor goes to the caller of this
-    /// notice or to nobody.
-    pub(super) fn start_to_read(&self, caller: &Caller<'_>, at: PathAt, resolve: ResolveFlag) -> nix::Result<Start> {
-        let path = caller.path(at.address)?;
-        self.begin(caller, at.directory, path, resolve)
-    }
-
-    fn begin(&self, caller: &Caller<'_>, number: i32, path: Vec<u8>, resolve: ResolveFlag) -> nix::Result<Start> {
+    /// The same of a path that was read, without asking, for who does nothing but hand over what it opened: a descriptor goes to
+    /// the caller of this notice or to nobody.
+    pub(super) fn begin(
+        &self,
+        caller: &Caller<'_>,
+        number: i32,
+        path: Vec<u8>,
+        resolve: ResolveFlag,
+    ) -> nix::Result<Start> {
         if path.is_empty() {
             return Err(Errno::ENOENT);
         }
@@ -221,13 +223,13 @@ impl Door {
         Err(Errno::EAGAIN)
     }
 
-    /// Opens what `start` names to be read, in one step: that does nothing to a file or a directory, and waits for nobody.
+    /// Opens what `start` names to be read, in one step: that does nothing to a file or a directory. `flags` wait for nobody.
     /// `None` where more has to be asked: what is neither, and what lies in a keeper's own `/proc`.
     pub(super) fn find_to_read(&self, start: &Start, flags: OFlag) -> nix::Result<Option<Found>> {
         if start.path.is_empty() {
             return Ok(None);
         }
-        let fd = match Self::open_at(start, &start.path, flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
+        let fd = match Self::open_at(start, &start.path, flags) {
             // What a socket, a device without a driver, and a lease of somebody's answer; and the keeper's own `/proc`, by `self`.
             Err(Errno::ENXIO | Errno::ENODEV | Errno::EWOULDBLOCK | Errno::EACCES | Errno::EPERM) => return Ok(None),
             other => other?,
@@ -319,6 +321,9 @@ impl Door {
     pub(super) fn place(&self, fd: BorrowedFd<'_>) -> nix::Result<Place> {
         let own = &self.world.own;
         let mut at = own.of(fd)?;
+        if self.held {
+            return Ok(within(&self.roots, &at).unwrap_or(Place::Elsewhere(at)));
+        }
         for _ in 0..ATTEMPTS {
             if let Some(place) = within(&self.find_roots()?, &at) {
                 return Ok(place);
@@ -334,7 +339,7 @@ impl Door {
 
     /// Where the workspaces lie now.
     fn find_roots(&self) -> nix::Result<Vec<Vec<u8>>> {
-        self.world.trees.iter().map(|tree| self.world.own.of(tree.root.as_fd())).collect()
+        roots(&self.world)
     }
 
     /// The rest of a path in `/proc` of this keeper, or of one of its own that opens for a command.
@@ -347,8 +352,13 @@ impl Door {
     }
 }
 
+/// Where the workspaces lie.
+pub(super) fn roots(world: &World) -> nix::Result<Vec<Vec<u8>>> {
+    world.trees.iter().map(|tree| world.own.of(tree.root.as_fd())).collect()
+}
+
 /// The workspaces, by where they lie, that `at` is beneath.
-fn within(roots: &[Vec<u8>], at: &[u8]) -> Option<Place> {
+pub(super) fn within(roots: &[Vec<u8>], at: &[u8]) -> Option<Place> {
     let mut all: Vec<(usize, Inside)> = Vec::new();
     for (tree, root) in roots.iter().enumerate() {
         if let Some(path) = paths::below(root, at) {
