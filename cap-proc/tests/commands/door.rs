@@ -85,8 +85,15 @@ fn descriptors_lead_past_no_rule() {
                 t(os.open, f'/proc/self/fd/{d}/.env', os.O_RDONLY)\nt(os.open, f'/proc/self/fd/{d}/plain', os.O_RDONLY)\n\
                 t(os.open, '/proc/self/cwd/plain', os.O_RDONLY)\nt(os.open, '/proc/self/root/etc/passwd', os.O_RDONLY)\n";
     // A descriptor that is a path only shows what stat shows, and no door is asked for it.
-    let expected = ["EACCES", "ok", "EACCES", "ok", "ok", "EACCES", "ok", "ELOOP", "ELOOP"];
+    let expected = ["EACCES", "ok", "EACCES", "ok", "ok", "EACCES", "ok", "ok", "ok"];
     lines(&mut helper, code, &expected);
+    let code = "t(read, '/proc/self/cwd/.env')\nt(read, '/proc/self/root' + os.getcwd() + '/secret/s')\n\
+                t(read, '/proc/self/root' + os.getcwd() + '/plain')\nt(lambda: len(open('/proc/self/exe', 'rb').read(4)))\n\
+                t(write, '/proc/self/exe')\n";
+    let answers = tried(&mut helper, code);
+    let (rest, last) = answers.trim_end().rsplit_once('\n').unwrap();
+    assert_eq!(rest.lines().collect::<Vec<_>>(), ["EACCES", "EACCES", "plain", "ok"]);
+    assert!(["ETXTBSY", "EACCES", "EROFS"].contains(&last), "{last}");
 }
 
 #[test]
@@ -217,5 +224,34 @@ fn programs_of_the_workspace_run_only_where_the_rule_says_so() {
         assert!(ran.stdout.contains(expected), "{ran:?}");
         assert_eq!(ran.stdout.contains("t\n"), exec_workspace, "{ran:?}");
         assert!(!ran.stdout.contains("KEY") && ran.stderr.contains("Permission denied"), "{ran:?}");
+    }
+}
+
+/// T-02: what a workspace says of its links holds for every way through them.
+#[test]
+fn links_are_not_followed_where_the_workspace_says_so() {
+    for follows in [false, true] {
+        let of_links = warden_proto::msg::fs::WorkspaceSetup { symlinks: follows, ..workspace(0, true, &[]) };
+        let mut helper = Helper::with(Options { workspaces: vec![of_links], ..Options::default() });
+        let root = helper.root.path().join("w0");
+        std::fs::create_dir_all(root.join("sub")).unwrap();
+        std::fs::write(root.join("plain"), "plain").unwrap();
+        std::fs::write(root.join("sub/d"), "d").unwrap();
+        for (target, name) in [("plain", "l"), ("sub", "ls"), ("nothing", "dangling"), ("/etc/passwd", "out")] {
+            std::os::unix::fs::symlink(target, root.join(name)).unwrap();
+        }
+        let code = format!(
+            "r = {:?}\nt(read, 'l')\nt(read, 'ls/d')\nt(read, r + '/l')\nt(write, 'l', 'plain')\nt(write, 'dangling')\n\
+             t(os.mkdir, 'ls/new')\nt(os.unlink, 'ls/d')\nt(os.rename, 'plain', 'ls/p')\nt(os.chmod, 'l', 0o600)\n\
+             t(os.truncate, 'l', 5)\nt(lambda: read('out')[:4])\n",
+            root.display().to_string()
+        );
+        let refused = ["EACCES"; 11];
+        let done = ["plain", "d", "plain", "ok", "ok", "ok", "ok", "ok", "ENOENT", "ENOENT", "root"];
+        lines(&mut helper, &code, if follows { &done } else { &refused });
+        // The control: the same without a link, by links of the system too, and a link itself.
+        let code = "os.chdir(os.getcwd())\nt(lambda: read('/etc/../etc/passwd')[:4])\nt(lambda: len(open('/bin/sh', 'rb').read(4)))\n\
+                    t(os.mkdir, 'sub/other')\nt(os.rename, 'l', 'l2')\nt(os.unlink, 'l2')\nt(lambda: str(len(os.listdir('/proc/self/fd')) > 2))\n";
+        lines(&mut helper, code, &["root", "ok", "ok", "ok", "ok", "True"]);
     }
 }

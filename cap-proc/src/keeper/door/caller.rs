@@ -91,6 +91,12 @@ impl<'c> Caller<'c> {
         })
     }
 
+    /// The file that it executes, as a path only.
+    pub fn program(&self) -> nix::Result<OwnedFd> {
+        let link = format!("/proc/{}/exe", self.thread);
+        open(link.as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+    }
+
     /// Its own number.
     pub fn thread(&self) -> Pid {
         self.thread

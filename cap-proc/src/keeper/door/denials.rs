@@ -5,6 +5,7 @@
 
 use super::judge::errno_of;
 use nix::errno::Errno;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use warden_beneath::errors::OpError;
 use warden_proto::msg::proc::DoorDenial;
@@ -16,21 +17,23 @@ const TOLD_MAX: usize = 16;
 /// The refusals of one command.
 #[derive(Debug, Default)]
 pub struct Denials {
-    told: BTreeSet<(String, String)>,
-    count: u64,
+    told: RefCell<BTreeSet<(String, String)>>,
+    count: Cell<u64>,
 }
 
 impl Denials {
     /// One more, by `rule`, of what is shown as `shown`.
-    pub fn note(&mut self, rule: &str, shown: &str) {
-        self.count = self.count.saturating_add(1);
-        if self.told.len() < TOLD_MAX {
-            self.told.insert((rule.to_owned(), shown.to_owned()));
+    pub fn note(&self, rule: &str, shown: &str) {
+        self.count.set(self.count.get().saturating_add(1));
+        if let Ok(mut told) = self.told.try_borrow_mut()
+            && told.len() < TOLD_MAX
+        {
+            told.insert((rule.to_owned(), shown.to_owned()));
         }
     }
 
     /// The same for an operation that was refused, as an errno for the program.
-    pub fn errno(&mut self, error: &OpError, shown: &str) -> Errno {
+    pub fn errno(&self, error: &OpError, shown: &str) -> Errno {
         match error {
             OpError::Denied { rule, .. } | OpError::Bound { rule, .. } => self.note(rule, shown),
             _ => {}
@@ -40,13 +43,12 @@ impl Denials {
 
     /// How many there were.
     pub fn count(&self) -> u64 {
-        self.count
+        self.count.get()
     }
 
     /// The first different ones.
     pub fn list(&self) -> List<DoorDenial, TOLD_MAX> {
-        List::first(
-            self.told.iter().map(|(rule, shown)| DoorDenial { rule: Text::cut(rule), target: Text::cut(shown) }),
-        )
+        let told = self.told.borrow();
+        List::first(told.iter().map(|(rule, shown)| DoorDenial { rule: Text::cut(rule), target: Text::cut(shown) }))
     }
 }

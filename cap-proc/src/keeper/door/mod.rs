@@ -21,6 +21,7 @@ mod change;
 mod denials;
 mod growth;
 mod judge;
+mod links;
 mod metadata;
 mod open;
 mod place;
@@ -89,6 +90,8 @@ pub struct Door {
     /// Where each workspace lay at first, which is where it lies if it is `held` there.
     roots: Vec<Vec<u8>>,
     held: bool,
+    /// Whether every workspace lets its links be followed.
+    follows: bool,
     threads: Threads,
     /// See [`Facts::of`].
     blank: FileStat,
@@ -112,11 +115,13 @@ impl Door {
         let mounts = world.trees.iter().map(mount).collect::<Result<_, _>>()?;
         let aliases = RefCell::new(Aliases::find(&world, held)?);
         let roots = place::roots(&world)?;
+        let follows = world.trees.iter().all(|tree| tree.symlinks);
         Ok(Self {
             world,
             mounts,
             roots,
             held,
+            follows,
             threads: Threads::open()?,
             aliases,
             blank,

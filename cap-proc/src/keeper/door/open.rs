@@ -228,6 +228,10 @@ impl Door {
             if how.flags.contains(OFlag::O_NOFOLLOW) {
                 return Err(Errno::ELOOP);
             }
+            if !self.follows {
+                let as_path = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC);
+                self.allow_link(openat2(&above.fd, above.os_name(), as_path)?.as_fd())?;
+            }
             // A link to nothing: what is made is what it names.
             let path = readlinkat(&above.fd, above.os_name())?.into_vec();
             let absolute = path.first() == Some(&b'/');

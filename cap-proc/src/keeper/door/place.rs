@@ -102,13 +102,16 @@ impl Found {
     }
 }
 
-/// A descriptor of the caller's own that a path names, and the rest of the path.
+/// A descriptor of the caller's own that a path names, or its directory, and the rest of the path.
 fn own_descriptor(path: &[u8]) -> Option<(i32, &[u8])> {
     match path {
         b"/dev/stdin" => return Some((0, b"")),
         b"/dev/stdout" => return Some((1, b"")),
         b"/dev/stderr" => return Some((2, b"")),
         _ => {}
+    }
+    if let Some(rest) = path.strip_prefix(b"/proc/self/cwd") {
+        return (rest.is_empty() || rest.starts_with(b"/")).then_some((libc::AT_FDCWD, rest));
     }
     let starts: [&[u8]; 3] = [b"/proc/self/fd/", b"/dev/fd/", b"/proc/thread-self/fd/"];
     let rest = starts.iter().find_map(|start| path.strip_prefix(*start))?;
@@ -120,6 +123,12 @@ fn own_descriptor(path: &[u8]) -> Option<(i32, &[u8])> {
 
 /// `/proc/self/task/N` with the caller's own number: there the keeper has other names than the caller.
 fn own_entry(caller: &Caller<'_>, path: Vec<u8>) -> nix::Result<Vec<u8>> {
+    // Its root is the keeper's: neither can change it.
+    if let Some(rest) = path.strip_prefix(b"/proc/self/root")
+        && (rest.is_empty() || rest.starts_with(b"/"))
+    {
+        return Ok([b"/", rest].concat());
+    }
     let starts: [(&[u8], bool); 3] =
         [(b"/proc/self/task/", false), (b"/proc/self/fdinfo/", false), (b"/proc/thread-self/", true)];
     let found = starts.iter().find_map(|(start, thread)| Some((path.strip_prefix(*start)?, start, thread)));
@@ -192,6 +201,9 @@ impl Door {
             let rest = rest.iter().position(|byte| *byte != b'/').and_then(|from| rest.get(from..)).unwrap_or_default();
             return Ok(Start { base: Some(caller.descriptor(number)?), path: rest.to_vec(), resolve });
         }
+        if resolve.is_empty() && path == b"/proc/self/exe" {
+            return Ok(Start { base: Some(caller.program()?), path: Vec::new(), resolve });
+        }
         let rooted = resolve.intersects(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_IN_ROOT);
         let base = if path.first() == Some(&b'/') && !rooted { None } else { Some(caller.descriptor(number)?) };
         Ok(Start { base, path, resolve })
@@ -206,6 +218,7 @@ impl Door {
     fn look_at(&self, start: &Start, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
         match &start.base {
             Some(base) if path.is_empty() => base.try_clone().map_err(|_| Errno::ENFILE),
+            _ if !self.follows => self.open_past_links(start, path, flags),
             _ => Self::open_at(start, path, flags | OFlag::O_PATH),
         }
     }
@@ -226,7 +239,8 @@ impl Door {
     /// Opens what `start` names to be read, in one step: that does nothing to a file or a directory. `flags` wait for nobody.
     /// `None` where more has to be asked: what is neither, and what lies in a keeper's own `/proc`.
     pub(super) fn find_to_read(&self, start: &Start, flags: OFlag) -> nix::Result<Option<Found>> {
-        if start.path.is_empty() {
+        // Where links count the path is walked by look_at, and what it led to opened after.
+        if start.path.is_empty() || !self.follows {
             return Ok(None);
         }
         let fd = match Self::open_at(start, &start.path, flags) {
@@ -392,6 +406,8 @@ mod tests {
         assert_eq!(own_descriptor(b"/proc/self/fd/7"), Some((7, &b""[..])));
         assert_eq!(own_descriptor(b"/dev/fd/12/a/b"), Some((12, &b"/a/b"[..])));
         assert_eq!(own_descriptor(b"/dev/stderr"), Some((2, &b""[..])));
+        assert_eq!(own_descriptor(b"/proc/self/cwd/a"), Some((libc::AT_FDCWD, &b"/a"[..])));
+        assert_eq!(own_descriptor(b"/proc/self/cwdx"), None);
         for other in [&b"/proc/self/fd/-1"[..], b"/proc/self/fd/", b"/proc/self/fd", b"/dev/fd/+1", b"proc/self/fd/1"] {
             assert_eq!(own_descriptor(other), None);
         }
