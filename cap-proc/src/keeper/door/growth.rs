@@ -47,6 +47,14 @@ struct Kept {
     grown: u64,
 }
 
+impl Kept {
+    fn look(&mut self) {
+        if let Ok(stat) = paths::facts(&self.fd) {
+            self.grown = paths::size(&stat).saturating_sub(self.before);
+        }
+    }
+}
+
 /// The count.
 #[derive(Debug)]
 pub struct Growth {
@@ -57,8 +65,10 @@ pub struct Growth {
     made: u64,
     kept: BTreeMap<(u64, u64), Kept>,
     looked: Instant,
-    /// What the last look took.
+    /// What the last look at sizes took.
     took: Duration,
+    /// When it was last asked who is still written.
+    asked: Instant,
     /// Files taken in since.
     new: usize,
 }
@@ -66,7 +76,16 @@ pub struct Growth {
 impl Growth {
     /// `max` bytes.
     pub fn new(max: u64) -> Self {
-        Self { max, settled: 0, made: 0, kept: BTreeMap::new(), looked: Instant::now(), took: Duration::ZERO, new: 0 }
+        Self {
+            max,
+            settled: 0,
+            made: 0,
+            kept: BTreeMap::new(),
+            looked: Instant::now(),
+            took: Duration::ZERO,
+            asked: Instant::now(),
+            new: 0,
+        }
     }
 
     /// All growth so far, as of the last look.
@@ -108,9 +127,10 @@ impl Growth {
 
     /// Whether anything may grow, and there is room to keep one more file.
     pub fn room(&mut self) -> nix::Result<()> {
-        if self.looked.elapsed() >= self.step() || self.new >= NEW_MAX || self.kept.len() >= KEPT_MAX {
+        if self.new >= NEW_MAX || self.kept.len() >= KEPT_MAX {
             self.look();
         }
+        self.look_if_due();
         if self.left() == 0 {
             return Err(Errno::ENOSPC);
         }
@@ -164,28 +184,34 @@ impl Growth {
 
     /// Looks if it is time.
     pub fn look_if_due(&mut self) {
-        if !self.kept.is_empty() && self.looked.elapsed() >= self.step() {
-            self.look();
+        if self.kept.is_empty() || self.looked.elapsed() < self.step() {
+            return;
         }
+        if self.asked.elapsed() >= LOOK_STEP { self.look() } else { self.look_at_sizes() }
+    }
+
+    /// All that has to be done soon, by one question for each file.
+    fn look_at_sizes(&mut self) {
+        let began = Instant::now();
+        self.kept.values_mut().for_each(Kept::look);
+        self.looked = Instant::now();
+        self.took = self.looked.saturating_duration_since(began);
     }
 
     /// Looks at every kept file, and lets go of those that nobody writes any more.
     pub fn look(&mut self) {
-        let began = Instant::now();
         let settled = &mut self.settled;
         self.kept.retain(|_, kept| {
             // Asked before its size: who opens it anew waits at the door meanwhile.
             let written = !kept.leasable || lease::has_writers(kept.fd.as_fd());
-            if let Ok(stat) = paths::facts(&kept.fd) {
-                kept.grown = paths::size(&stat).saturating_sub(kept.before);
-            }
+            kept.look();
             if !written {
                 *settled = settled.saturating_add(kept.grown);
             }
             written
         });
         self.looked = Instant::now();
-        self.took = self.looked.saturating_duration_since(began);
+        self.asked = self.looked;
         self.new = 0;
     }
 }
