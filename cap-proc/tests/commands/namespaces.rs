@@ -53,13 +53,31 @@ fn a_process_outside_cannot_be_seen_and_its_own_can() {
     bystander.wait().unwrap();
 }
 
+/// T-11: `/proc/net` lists the sockets of a network, with the paths of those that have one.
+#[test]
+fn sockets_of_others_are_not_listed() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("PRIVATE-NAME.sock");
+    let _unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!(":{:04X} ", tcp.local_addr().unwrap().port());
+    let code = format!(
+        "unix, tcp = (open(f'/proc/net/{{n}}').read() for n in ['unix', 'tcp'])\n\
+         print('PRIVATE-NAME' in unix, {port:?} in tcp, 'local_address' in tcp)"
+    );
+    for (wish, seen) in [(Wish::Require, "False False True"), (Wish::Off, "True True True")] {
+        assert_eq!(with(wish).python(&code), seen, "{wish:?}");
+    }
+}
+
 #[test]
 fn what_held_is_said() {
     assert_eq!(with(Wish::Off).locked.held.len(), 0);
     let helper = with(Wish::Require);
     let held: Vec<&str> = helper.locked.held.iter().map(|text| text.as_str()).collect();
-    assert_eq!(held, ["user namespace", "pid namespace", "mount namespace", "ipc namespace", "own /dev/shm"]);
-    let kinds = ["user", "pid", "mnt", "ipc"];
+    let spaces = ["user namespace", "pid namespace", "mount namespace", "network namespace", "ipc namespace"];
+    assert_eq!(held, [&spaces[..], &["own /dev/shm"]].concat());
+    let kinds = ["user", "pid", "mnt", "net", "ipc"];
     let of = |pid: String| kinds.map(|kind| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap());
     let (ours, theirs, guards) =
         (of("self".into()), of(helper.runner_pid.to_string()), of(helper.guard_pid.to_string()));

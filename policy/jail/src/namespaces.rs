@@ -1,4 +1,4 @@
-//! A process in namespaces of its own: user, pid, mount, System V and POSIX message objects, host name.
+//! A process in namespaces of its own: user, pid, mount, network, System V and POSIX message objects, host name.
 //!
 //! Used by cap-proc's runner as its first act, and by `warden doctor`, which tries the same in a child. The process is
 //! forked into them rather than moved, for three reasons: a step that fails costs a child, and its parent goes on without
@@ -17,12 +17,18 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use thiserror::Error;
 
-/// What the kernel makes anew for the child.
-const KINDS: libc::c_int =
-    libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+/// What the kernel makes anew for the child. The network is one without any way out, and its loopback is down: what
+/// connections a command may have are given to it, and `/proc/net` shows nobody else's (T-11).
+const KINDS: libc::c_int = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS;
 
 /// What holds who is in them, in results and records.
-pub const HELD: [&str; 4] = ["user namespace", "pid namespace", "mount namespace", "ipc namespace"];
+pub const HELD: [&str; 5] =
+    ["user namespace", "pid namespace", "mount namespace", "network namespace", "ipc namespace"];
 
 #[derive(Debug, Error)]
 pub enum NamespaceError {

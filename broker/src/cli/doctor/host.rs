@@ -156,7 +156,7 @@ fn namespaces_of_commands(tried: &Result<(), String>) -> Check {
     match tried {
         Ok(()) => Check::ok(
             name,
-            "a child entered user, pid, mount and ipc namespaces with a root of its own, as commands do unless the policy says off",
+            "a child entered user, pid, mount, network and ipc namespaces with a root of its own, as commands do unless the policy says off",
         ),
         Err(why) => Check::degraded(
             name,
