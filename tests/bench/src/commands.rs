@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What a policy says of a command that is to run in a workspace with rules of files.
-const RULED: &str = "";
+/// The rules under which commands are measured, and what a workspace says for them: those that any read-write workspace
+/// has, under which reading needs no judge, and one that hides files, under which every open is judged.
+const RULES: [(&str, &str); 2] = [("", ""), (", a deny rule", "deny = [\"**/.env\"]\n")];
 /// Files of the repository in which `git status` looks.
 const FILES: usize = 10_000;
 /// A file of the system that any command may read.
@@ -29,20 +30,25 @@ type Failed = Box<dyn std::error::Error>;
 /// Measures and prints all rows.
 pub fn measure(folder: &Path, rounds: usize) -> Result<(), Failed> {
     let bench = Bench::new(folder)?;
-    println!("\ncommands: outside of the jail, and in it with the rules that a read-write workspace has");
+    println!(
+        "\ncommands: outside of the jail, and in it with the rules that a read-write workspace has, or a deny rule besides"
+    );
     for pinned in [true, false] {
         let cpus = if pinned { "one CPU" } else { "CPUs as the kernel chooses" };
-        let (outside, inside) = (bench.calls(pinned, false)?, bench.calls(pinned, true)?);
-        for (name, what, goal) in [
-            ("open", "open and close, to read", pinned.then_some(12.0)),
-            ("append", "open and close, to append", None),
-            ("stat", "stat", None),
-            ("rename", "rename there and back", None),
-            ("system", "open and close of a system file", None),
-        ] {
-            let none = || Samples::new(Vec::new());
-            let of = |all: &BTreeMap<String, Samples>| all.get(name).map_or_else(none, Samples::copy);
-            stats::over(&format!("{what}, {cpus}"), &of(&outside), &of(&inside), goal);
+        let outside = bench.calls(pinned, None)?;
+        for (rules, own) in RULES {
+            let inside = bench.calls(pinned, Some(own))?;
+            for (name, what, goal) in [
+                ("open", "open and close, to read", pinned.then_some(12.0)),
+                ("append", "open and close, to append", None),
+                ("stat", "stat", None),
+                ("rename", "rename there and back", None),
+                ("system", "open and close of a system file", None),
+            ] {
+                let none = || Samples::new(Vec::new());
+                let of = |all: &BTreeMap<String, Samples>| all.get(name).map_or_else(none, Samples::copy);
+                stats::over(&format!("{what}, {cpus}{rules}"), &of(&outside), &of(&inside), goal);
+            }
         }
     }
     bench.build(rounds.clamp(1, 5))?;
@@ -124,16 +130,17 @@ impl Bench {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    fn inside(&self, args: &[&str]) -> Result<String, Failed> {
+    /// `rules` are further lines of the workspace.
+    fn inside(&self, args: &[&str], rules: &str) -> Result<String, Failed> {
         let reading = self
             .toolchain
             .as_ref()
             .map(|root| format!("[[fs.workspace]]\nlabel = \"tools\"\npath = {:?}\n", root.display().to_string()));
         let policy = format!(
             "version = 1\n[audit]\ndir = \"audit\"\n[limits]\nprocesses = 64\nmemory = \"1GiB\"\nfs_written = \"4GiB\"\n\
-             wall = \"10m\"\n[[fs.workspace]]\nlabel = \"work\"\npath = \"work\"\naccess = \"read-write\"\n{}\
+             wall = \"10m\"\n[[fs.workspace]]\nlabel = \"work\"\npath = \"work\"\naccess = \"read-write\"\n{rules}{}\
              [[proc.command]]\nname = \"probe\"\npath = \"probe\"\nargs = [[\"probe\", \"**\"]]\ncwd = \"work\"\n\
-             exec_workspace = true\nenv = {{ PATH = {:?}, CARGO_INCREMENTAL = \"0\" }}\n{RULED}",
+             exec_workspace = true\nenv = {{ PATH = {:?}, CARGO_INCREMENTAL = \"0\" }}\n",
             reading.unwrap_or_default(),
             self.path
         );
@@ -163,16 +170,12 @@ impl Bench {
         command
     }
 
-    fn calls(&self, pinned: bool, jailed: bool) -> Result<BTreeMap<String, Samples>, Failed> {
+    /// Inside where there are `rules`.
+    fn calls(&self, pinned: bool, rules: Option<&str>) -> Result<BTreeMap<String, Samples>, Failed> {
         let args = ["calls", ".", SYSTEM_FILE];
-        let run = || if jailed { self.inside(&args) } else { self.outside(&args) };
+        let run = || rules.map_or_else(|| self.outside(&args), |rules| self.inside(&args, rules));
         let text = if pinned { crate::floors::on_one_cpu(run) } else { run() }?;
         Ok(parse(&text))
-    }
-
-    fn both(&self, args: &[&str]) -> Result<(Samples, Samples), Failed> {
-        let timed = |text: String| parse(&text).remove("timed").ok_or("nothing was timed");
-        Ok((timed(self.outside(args)?)?, timed(self.inside(args)?)?))
     }
 
     fn build(&self, rounds: usize) -> Result<(), Failed> {
@@ -189,15 +192,12 @@ impl Bench {
         let target = ["--target-dir", "target-{}"];
         let words = ["timed", &rounds, "cargo", "build", "--offline", "--quiet", "--manifest-path", "crate/Cargo.toml"];
         let args: Vec<&str> = words.iter().chain(&target).copied().collect();
-        let outside = self.outside(&args)?;
-        for round in 0..=rounds.parse()? {
-            let round: u32 = round;
-            fs::remove_dir_all(self.folder.join(format!("work/target-{round}")))?;
-        }
-        let inside = self.inside(&args)?;
-        let of = |text: &str| parse(text).remove("timed").ok_or("nothing was timed");
-        stats::row("cargo build of a small crate", &of(&outside)?, &of(&inside)?, 1.3);
-        Ok(())
+        let last: u32 = rounds.parse()?;
+        let anew = || {
+            let targets = (0..=last).map(|round| self.folder.join(format!("work/target-{round}")));
+            targets.filter(|target| target.exists()).try_for_each(fs::remove_dir_all)
+        };
+        self.beside("cargo build of a small crate", &args, 1.3, anew)
     }
 
     fn status(&self, rounds: usize) -> Result<(), Failed> {
@@ -215,8 +215,29 @@ impl Bench {
         std::thread::sleep(Duration::from_millis(1100));
         git(&["status"])?;
         let rounds = rounds.to_string();
-        let (outside, inside) = self.both(&["timed", &rounds, "git", "-C", "repo", "status", "--porcelain"])?;
-        stats::row("git status on 10,000 files", &outside, &inside, 2.0);
+        self.beside(
+            "git status on 10,000 files",
+            &["timed", &rounds, "git", "-C", "repo", "status", "--porcelain"],
+            2.0,
+            || Ok(()),
+        )
+    }
+
+    /// One program outside and under each of the rules, with `anew` before each.
+    fn beside(
+        &self,
+        what: &str,
+        args: &[&str],
+        goal: f64,
+        anew: impl Fn() -> std::io::Result<()>,
+    ) -> Result<(), Failed> {
+        let timed = |text: String| parse(&text).remove("timed").ok_or("nothing was timed");
+        anew()?;
+        let outside = timed(self.outside(args)?)?;
+        for (rules, own) in RULES {
+            anew()?;
+            stats::row(&format!("{what}{rules}"), &outside, &timed(self.inside(args, own)?)?, goal);
+        }
         Ok(())
     }
 
