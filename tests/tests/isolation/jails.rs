@@ -38,10 +38,20 @@ fn every_process_of_a_live_task_is_jailed() {
         is_jailed("guard", &guard);
     }
     let runner = family.role("cap-proc-runner").unwrap();
-    let keeper = family.members.iter().find(|member| member.parent == runner.pid).expect("a keeper");
-    is_jailed("keeper", keeper);
-    let command = family.members.iter().find(|member| member.parent == keeper.pid).expect("a command");
+    let command = family.members.iter().find(|member| member.line.contains("gate-1")).expect("a command");
     is_jailed("command", command);
+    let keeper = family.members.iter().find(|member| member.pid == command.parent).expect("a keeper");
+    assert_eq!(keeper.parent, runner.pid);
+    is_jailed("keeper", keeper);
+    // Where commands have a mount namespace each, somebody mounts: it may do that in its own namespaces, and nothing else.
+    for usher in family.members.iter().filter(|member| member.parent == runner.pid && member.pid != keeper.pid) {
+        let status = usher.status();
+        let field = |name: &str| status.get(name).map(String::as_str);
+        assert_eq!((field("NoNewPrivs"), field("Seccomp")), (Some("1"), Some("2")), "{status:?}");
+        assert_eq!(field("CapEff"), Some("0000000000200000"), "{status:?}");
+        let own = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+        assert_ne!(own(usher.pid), own(std::process::id().cast_signed()), "over no namespace of the host");
+    }
     // The broker has its own jail; the spawner, which builds the others', has none, and nothing else that it can do without.
     is_jailed("broker", &family.members[0]);
     gave_up(&family.spawner().unwrap());
