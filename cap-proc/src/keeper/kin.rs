@@ -40,18 +40,16 @@ impl Kin {
     }
 }
 
-impl warden_jail::signals::Tree for Kin {
-    fn has(&self, process: i32) -> bool {
-        Kin::has(*self, Pid::from_raw(process))
-    }
-
-    fn all(&self) -> Vec<i32> {
+impl Kin {
+    /// All of them, by number.
+    pub fn all(&self) -> Vec<i32> {
         let names = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let numbers = names.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         numbers.filter(|number| Kin::has(*self, Pid::from_raw(*number))).collect()
     }
 
-    fn group(&self) -> i32 {
+    /// The process group that they all are in.
+    pub fn group(&self) -> i32 {
         match self {
             Kin::Scope => 0,
             Kin::Group(leader) => leader.as_raw(),

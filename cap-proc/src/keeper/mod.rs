@@ -5,6 +5,7 @@
 //! notice's path is read once and judged by what it opens (`warden_jail::metadata`). It ends, tree first, when the
 //! front's end of its control lane closes or the runner is gone (T-12).
 
+mod believed;
 mod command;
 mod connections;
 mod contents;

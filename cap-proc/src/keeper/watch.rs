@@ -1,5 +1,6 @@
 //! What a keeper waits for while its command runs.
 
+use super::believed::Believed;
 use super::connections::Connections;
 use super::door::Door;
 use super::gauge::Gauge;
@@ -46,7 +47,7 @@ pub struct Watch {
     /// The listener has come, and may be over again: a short command ends before its birth is heard of.
     born: bool,
     places: Places,
-    kin: Kin,
+    believed: Believed,
     gauge: Gauge,
     door: Door,
     /// Where its rule names hosts.
@@ -76,7 +77,18 @@ impl Watch {
         let places = Places::new(processes_max, kin).map_err(|e| failed("open /proc to count its processes", e))?;
         let gauge = gauge.of(kin);
         let (birth, listener, connections) = (Some(birth), None, None);
-        Ok(Self { child, signals, birth, listener, born: false, places, kin, gauge, connections, door })
+        Ok(Self {
+            child,
+            signals,
+            birth,
+            listener,
+            born: false,
+            places,
+            believed: Believed::new(kin),
+            gauge,
+            connections,
+            door,
+        })
     }
 
     /// Its connects are answered by these.
@@ -225,7 +237,13 @@ impl Watch {
             match listener.receive() {
                 Ok(Some(notice)) if notice.is_process() => self.places.ask(notice),
                 Ok(Some(notice)) if notice.is_signal() => {
-                    let _ = signals::perform(listener, &notice, &self.kin);
+                    let _ = signals::perform(listener, &notice, &self.believed);
+                }
+                Ok(Some(notice)) if notice.is_regroup() => {
+                    if let Some(asked) = signals::regroup(listener, &notice) {
+                        self.believed.note(asked);
+                    }
+                    let _ = listener.refuse(&notice, libc::EPERM);
                 }
                 Ok(Some(notice)) if notice.is_connect() => match &mut self.connections {
                     Some(connections) => connections.ask(listener, notice),

@@ -121,6 +121,48 @@ fn a_program_signals_itself_its_threads_and_its_children() {
     }
 }
 
+/// Who believes to have made a group reaches it, and not all of the command: as on a kernel with scopes, where groups are made.
+#[test]
+fn a_program_signals_the_group_that_it_believes_to_have_made() {
+    let scripts = [
+        ("timeout 0.3 sh -c 'sleep 60 & wait'; echo $?; echo lives", "124\nlives\n"),
+        ("timeout -k 1 0.3 sh -c 'trap \"\" TERM; sleep 60; sleep 60'; echo $?", "137\n"),
+        ("(timeout 0.3 sleep 60; echo $?) & sleep 1; wait; echo all", "124\nall\n"),
+        (
+            "/usr/bin/python3 -c 'import os, signal, time\nif os.fork() == 0:\n  try: os.setpgid(0, 0)\n  except OSError: pass\n  if os.fork() == 0: time.sleep(60)\n  os.kill(0, 15)\nprint(os.wait()[1])'; echo lives",
+            "15\nlives\n",
+        ),
+    ];
+    for abi in OLDER.into_iter().chain([kernel_abi()]) {
+        let mut helper = helper(abi);
+        for (script, expected) in scripts {
+            let ran = helper.run(command(SH, &["-c", script])).unwrap();
+            assert_eq!((ran.stdout.as_str(), ran.exit.code), (expected, Some(0)), "{abi}: {script}: {ran:?}");
+        }
+        // Without any such belief a group is all of the command.
+        let ran = helper.run(command(SH, &["-c", "sleep 60 & kill -TERM 0; echo not here"])).unwrap();
+        assert_eq!((ran.stdout.as_str(), ran.exit.signal), ("", Some(15)), "{abi}: {ran:?}");
+    }
+}
+
+/// T-07: a belief widens nothing. T-06: and there is no end of beliefs to hold.
+#[test]
+fn no_belief_reaches_beyond_the_tree() {
+    for abi in OLDER {
+        let (mut helper, mut bystander) = (helper(abi), Bystander::new());
+        let it = bystander.0.id();
+        let code = format!(
+            "{PRELUDE}for pair in (({it}, {it}), (0, {it}), ({it}, 0), (os.getppid(), 0), (0, os.getppid()), (1, 1), (-1, 5)):\n  \
+             assert t(lambda: os.setpgid(*pair)) == 'EPERM'\n\
+             for n in range(3000): t(lambda: os.setpgid(0, 0))\n\
+             print(t(lambda: os.kill(-{it}, 9)), t(lambda: os.kill(-os.getppid(), 9)), t(lambda: os.kill(-1, 9)), flush=True)\nos.kill(0, 15)"
+        );
+        let ran = helper.run(command(PYTHON, &["-c", &code])).unwrap();
+        assert_eq!((ran.stdout.as_str(), ran.exit.signal), ("EPERM EPERM ESRCH\n", Some(15)), "{abi}: {ran:?}");
+        assert!(bystander.lives(), "{abi}");
+    }
+}
+
 #[test]
 fn a_tree_ends_whole_and_a_bystander_lives() {
     for abi in OLDER {

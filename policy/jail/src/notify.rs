@@ -60,6 +60,11 @@ impl Notice {
         signals::CALLS.contains(&i64::from(self.number))
     }
 
+    /// Another group or session, which a command that has no scope is refused; see [`crate::signals::regroup`].
+    pub fn is_regroup(&self) -> bool {
+        signals::REGROUPS.contains(&i64::from(self.number))
+    }
+
     /// A handler for ended children, to be answered by [`crate::restart::perform`].
     pub fn is_child_handler(&self) -> bool {
         i64::from(self.number) == libc::SYS_rt_sigaction
@@ -178,12 +183,8 @@ pub fn install_supervised(waiting: Waiting, mediated: Mediated) -> Result<(Liste
     }
     if mediated.signals == Signals::Keeper {
         rules.extend(signals::CALLS.map(|number| waits(number, vec![])));
-        // T-07, T-12: by its group the keeper knows who is its command's.
-        rules.extend([libc::SYS_setsid, libc::SYS_setpgid].map(|number| Rule {
-            number: number as u32,
-            conditions: vec![],
-            action: Action::Errno(libc::EPERM as u16),
-        }));
+        // T-07, T-12: by its group the keeper knows who is its command's, so it refuses these, and notes what was asked for.
+        rules.extend(signals::REGROUPS.map(|number| waits(number, vec![])));
     }
     let role = match mediated.network {
         Network::Refused => Role::CapProcCommandSupervised,

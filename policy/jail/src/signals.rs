@@ -27,6 +27,17 @@ pub trait Tree {
     fn all(&self) -> Vec<i32>;
     /// The process group that they all are in, whose number stays theirs while the keeper has not reaped its leader.
     fn group(&self) -> i32;
+    /// Of them, who believe to be in the group of one of them; `None` where nobody has asked for another than the one.
+    fn group_around(&self, process: i32) -> Option<Vec<i32>>;
+    /// Who believe to be in the group of this number, if anybody has asked for it.
+    fn group_named(&self, number: i32) -> Option<Vec<i32>>;
+}
+
+/// Into which group a process was to be put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Regroup {
+    pub process: i32,
+    pub group: i32,
 }
 
 /// The calls that wait.
@@ -38,6 +49,25 @@ pub(crate) const CALLS: [libc::c_long; 6] = [
     libc::SYS_rt_tgsigqueueinfo,
     libc::SYS_pidfd_send_signal,
 ];
+
+/// The calls that make or change a group, which wait besides and are refused.
+pub(crate) const REGROUPS: [libc::c_long; 2] = [libc::SYS_setsid, libc::SYS_setpgid];
+
+/// What the waiting call, one of [`REGROUPS`], asks for.
+pub fn regroup(listener: &Listener, notice: &Notice) -> Option<Regroup> {
+    let [process, group, ..] = notice.args;
+    let own = process_of(int(u64::from(notice.pid))).ok()?;
+    if !listener.is_waiting(notice) {
+        return None;
+    }
+    let (process, group) = match i64::from(notice.number) {
+        libc::SYS_setpgid => (int(process), int(group)),
+        _ => (0, 0),
+    };
+    let process = if process == 0 { own } else { process };
+    let group = if group == 0 { process } else { group };
+    (process > 0 && group > 0).then_some(Regroup { process, group })
+}
 
 /// Sends what the waiting call asks for, if that stays in the tree, and answers it. `false` where nobody waits any more.
 pub fn perform(listener: &Listener, notice: &Notice, tree: &dyn Tree) -> Result<bool, NotifyError> {
@@ -78,21 +108,34 @@ fn kill(listener: &Listener, notice: &Notice, tree: &dyn Tree, target: i32, sign
     let group = tree.group();
     match target {
         1.. => to_process(tree, target, signal, None),
-        // Its own group, which is the only one there is.
-        0 => send_group(group, signal),
-        other if other.checked_neg() == Some(group) => send_group(group, signal),
+        // Its own group: the only one there is, or the one that it believes to be in.
+        0 => {
+            let own = process_of(int(u64::from(notice.pid)))?;
+            if !listener.is_waiting(notice) {
+                return Err(Errno::ESRCH);
+            }
+            tree.group_around(own).map_or_else(|| send_group(group, signal), |members| to_each(tree, members, signal))
+        }
         -1 => {
             // As the kernel: everybody but who asks.
             let own = process_of(int(u64::from(notice.pid)))?;
             if !listener.is_waiting(notice) {
                 return Err(Errno::ESRCH);
             }
-            let sent = tree.all().into_iter().filter(|process| *process != own);
-            let reached = sent.filter(|process| to_process(tree, *process, signal, None).is_ok()).count();
-            if reached > 0 { Ok(()) } else { Err(Errno::ESRCH) }
+            to_each(tree, tree.all().into_iter().filter(|process| *process != own), signal)
         }
-        _ => Err(Errno::EPERM),
+        other => match other.checked_neg().map(|number| (number, tree.group_named(number))) {
+            Some((_, Some(members))) => to_each(tree, members, signal),
+            Some((number, None)) if number == group => send_group(group, signal),
+            _ => Err(Errno::EPERM),
+        },
     }
+}
+
+/// To each by itself; as the kernel, well done where it reached one.
+fn to_each(tree: &dyn Tree, processes: impl IntoIterator<Item = i32>, signal: i32) -> nix::Result<()> {
+    let sent = processes.into_iter().filter(|process| to_process(tree, *process, signal, None).is_ok());
+    if sent.count() > 0 { Ok(()) } else { Err(Errno::ESRCH) }
 }
 
 fn to_process(tree: &dyn Tree, process: i32, signal: i32, info: Option<&SignalInfo>) -> nix::Result<()> {

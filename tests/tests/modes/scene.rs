@@ -42,7 +42,7 @@ pub fn attempts() -> Vec<Attempt> {
 }
 
 /// What works in a jail as outside: a broken probe is not taken for a jail.
-pub const CONTROLS: [&str; 22] = [
+pub const CONTROLS: [&str; 23] = [
     "read('plain.txt')",
     "read(WORK + '/sub/../plain.txt')",
     "read('to-plain')",
@@ -64,6 +64,7 @@ pub const CONTROLS: [&str; 22] = [
     "read('/proc/self/status')",
     "raw(318, ctypes.addressof(ROOM), 8, 0)",
     "os.pipe()",
+    "in_time()",
     "mapped('plain.txt')",
 ];
 
@@ -105,6 +106,7 @@ def own_child_killed():
   pid = os.fork()
   if pid == 0: signal.pause()
   os.kill(pid, signal.SIGKILL); assert os.waitpid(pid, 0)[1] == 9
+def in_time(): assert subprocess.call(['/usr/bin/timeout', '0.2', '/bin/sleep', '9']) == 124
 def spoken():
   one, other = socket.socketpair(); one.send(b'x'); assert other.recv(1) == b'x'
 def openat2(path, resolve=0):
