@@ -29,6 +29,7 @@ use warden_jail::descriptors::sweep_descriptors;
 use warden_jail::fork::{Forked, fork_into, fork_single_threaded};
 use warden_jail::landlock::Domain;
 use warden_jail::notify::{Mediated, Network, Signals, Waiting};
+use warden_jail::system::SystemPaths;
 use warden_jail::witness::ScopeWitness;
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::proc::Toll;
@@ -123,6 +124,7 @@ fn settle(
     let rest = rest.into_iter().chain(private.into_iter().flat_map(PrivateDirectory::descriptors));
     let owned = workspaces.chain(programs).chain(scratch).chain(rest);
     let mut keep: Vec<i32> = owned.map(AsRawFd::as_raw_fd).chain(held.iter().copied()).collect();
+    keep.extend(bench.system.iter().flat_map(SystemPaths::numbers));
     keep.extend([0, 1, 2, control.as_fd().as_raw_fd()]);
     // The runner's lane, the write end that says it lives, and the front's end of our own lane must not stay open here.
     sweep_descriptors(&keep).map_err(|e| failed("close the runner's descriptors", e))?;

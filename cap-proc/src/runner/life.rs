@@ -19,6 +19,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use warden_jail::system::SystemPaths;
 use warden_jail::{GrantKind, Grants, Isolation, Life, LifeError, Privileges, Role};
 use warden_proto::codec::{self, CodecError};
 use warden_proto::limits::SETUP_MAX_BYTES;
@@ -91,6 +92,8 @@ pub struct Bench {
     pub enclosure: Enclosure,
     /// Who has keepers born in mount namespaces of their own, where that is of use.
     pub usher: Option<Usher>,
+    /// The system paths that every domain of the task is over, opened where the runner works.
+    pub system: Option<SystemPaths>,
     /// The task's control group, if it has one.
     pub group: Option<OwnedFd>,
     /// By which the task's moves and walks take turns.
@@ -143,6 +146,7 @@ fn shut(front: &Lane) -> Result<(Isolation, Bench), RunnerError> {
     let life = Life::connect(Role::CapProcRunner, || Ok::<_, RunnerError>(()))?.prepare(|()| {
         let mut bench = prepare()?;
         enclosure::enter(&mut bench)?;
+        bench.system = Some(SystemPaths::open(Role::CapProcRunner).map_err(LifeError::from)?);
         if usher::is_of_use(&bench) {
             bench.usher = Some(Usher::begin(&mut bench)?);
         }
@@ -231,6 +235,7 @@ fn prepare() -> Result<Bench, RunnerError> {
         scoped: false,
         enclosure,
         usher: None,
+        system: None,
         group,
         turns,
         number,
@@ -252,8 +257,8 @@ impl Bench {
         let programs = self.programs.iter().map(|(program, _)| program);
         let scratch = self.scratch.iter().map(|(directory, _)| directory);
         let rest = [&self.null, &self.turns].into_iter().chain(&self.group);
-        let owned = self.workspaces.iter().chain(programs).chain(scratch).chain(rest);
-        owned.map(AsRawFd::as_raw_fd).collect()
+        let owned = self.workspaces.iter().chain(programs).chain(scratch).chain(rest).map(AsRawFd::as_raw_fd);
+        owned.chain(self.system.iter().flat_map(SystemPaths::numbers)).collect()
     }
 
     /// How the names of this runner's private directories begin; another runner may work in the same scratch directory,
@@ -303,13 +308,21 @@ impl Bench {
         let kinds = [(GrantKind::WorkspaceReadOnly, reading), (GrantKind::WorkspaceRun, exec)];
         let kinds = kinds.into_iter().filter_map(|(kind, given)| given.then_some(kind));
         let all = kinds.flat_map(|kind| self.workspaces.iter().map(move |directory| (kind, directory.as_fd())));
-        let own = with_own(Grants::none(), program, private, exec);
+        let own = with_own(self.system_grants(), program, private, exec);
         Some(all.fold(own, |grants, (kind, directory)| grants.with(kind, directory)))
+    }
+
+    /// The system, and nothing of the task's.
+    fn system_grants(&self) -> Grants<'_> {
+        match &self.system {
+            Some(system) => Grants::none().over(system),
+            None => Grants::none(),
+        }
     }
 
     /// The workspaces with their modes, and with execution in them or not.
     pub fn workspace_grants(&self, exec: bool) -> Grants<'_> {
-        let mut grants = Grants::none();
+        let mut grants = self.system_grants();
         for (directory, workspace) in self.workspaces.iter().zip(self.setup.workspaces.iter()) {
             let kind = if workspace.writable { GrantKind::WorkspaceReadWrite } else { GrantKind::WorkspaceReadOnly };
             grants = grants.with(kind, directory.as_fd());

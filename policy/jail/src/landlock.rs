@@ -7,6 +7,7 @@
 
 use crate::role::Role;
 use crate::rules;
+use crate::system::{SystemPath, SystemPaths};
 use crate::witness::{Witness, WitnessError};
 use ::landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
@@ -14,7 +15,7 @@ use ::landlock::{
 };
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use thiserror::Error;
 
 /// What a granted descriptor is; the role's rule file says which rights follow.
@@ -58,6 +59,7 @@ pub enum Refer {
 #[derive(Default, Debug)]
 pub struct Grants<'fd> {
     entries: Vec<(GrantKind, BorrowedFd<'fd>)>,
+    system: Option<&'fd SystemPaths>,
 }
 
 impl<'fd> Grants<'fd> {
@@ -69,6 +71,13 @@ impl<'fd> Grants<'fd> {
     /// Adds a file or a directory with everything beneath it.
     pub fn with(mut self, kind: GrantKind, descriptor: BorrowedFd<'fd>) -> Self {
         self.entries.push((kind, descriptor));
+        self
+    }
+
+    /// Gives the system paths of the rule file as they were opened before, so that they need not be opened again. Without, or
+    /// for a role with other paths, they are opened by name.
+    pub fn over(mut self, system: &'fd SystemPaths) -> Self {
+        self.system = Some(system);
         self
     }
 }
@@ -114,6 +123,8 @@ pub enum LandlockError {
     Inspect(io::Error),
     #[error("the kernel refused the Landlock domain of {role}: {source}")]
     Ruleset { role: Role, source: RulesetError },
+    #[error("the kernel refused a rule of the Landlock domain of {role}: {source}")]
+    Rule { role: Role, source: io::Error },
     #[error("Landlock did not enforce all of the domain of {role}")]
     NotEnforced { role: Role },
     #[error("the Landlock domain of {role} is not in force: {source}")]
@@ -174,7 +185,16 @@ impl Domain {
             domain.grants_root |= is_root(*descriptor).map_err(LandlockError::Inspect)?;
             ruleset = allow(ruleset, *descriptor, *rights, abi, role)?;
         }
+        let mut by_name = Vec::new();
+        let mut held = Vec::new();
         for rule in rules.paths {
+            match grants.system.and_then(|system| system.at(rule.path)) {
+                Some(found) => held.extend(found.map(|found| (found, rule.rights))),
+                None => by_name.push(rule),
+            }
+        }
+        allow_held(&ruleset, &held, abi, role)?;
+        for rule in by_name {
             match open_path(rule.path) {
                 Ok(opened) => ruleset = allow(ruleset, opened.as_fd(), rule.rights, abi, role)?,
                 Err(source) if rule.required || source.kind() != io::ErrorKind::NotFound => {
@@ -277,18 +297,59 @@ fn allow(
     abi: ABI,
     role: Role,
 ) -> Result<RulesetCreated, LandlockError> {
-    // A right the ABI does not know is not handled either; `judge` has said what that means.
-    let mut rights = BitFlags::<AccessFs>::from_bits_truncate(rights) & AccessFs::from_all(abi);
-    if !is_directory(descriptor).map_err(LandlockError::Inspect)? {
-        rights &= AccessFs::from_file(abi);
-    }
+    let rights = within(rights, is_directory(descriptor).map_err(LandlockError::Inspect)?, abi);
     if rights.is_empty() {
         return Ok(ruleset);
     }
     ruleset.add_rule(PathBeneath::new(descriptor, rights)).map_err(|source| LandlockError::Ruleset { role, source })
 }
 
-fn open_path(path: &CStr) -> io::Result<OwnedFd> {
+/// `struct landlock_path_beneath_attr`.
+#[repr(C, packed)]
+struct PathBeneathAttributes {
+    allowed: u64,
+    parent: i32,
+}
+
+/// Rules over what was looked at when it was opened: one call each. The library would look at every one again.
+fn allow_held(
+    ruleset: &RulesetCreated,
+    held: &[(SystemPath<'_>, u64)],
+    abi: ABI,
+    role: Role,
+) -> Result<(), LandlockError> {
+    const LANDLOCK_RULE_PATH_BENEATH: libc::c_int = 1;
+    if held.is_empty() {
+        return Ok(());
+    }
+    let failed = |source| LandlockError::Rule { role, source };
+    // The same ruleset under a number of our own.
+    let copy: Option<OwnedFd> = ruleset.try_clone().map_err(failed)?.into();
+    let copy = copy.ok_or(LandlockError::NotEnforced { role })?;
+    for (SystemPath { descriptor, is_directory }, rights) in held {
+        let rights = within(*rights, *is_directory, abi);
+        if rights.is_empty() {
+            continue;
+        }
+        let attributes = PathBeneathAttributes { allowed: rights.bits(), parent: descriptor.as_raw_fd() };
+        let (from, flags): (*const PathBeneathAttributes, u32) = (&raw const attributes, 0);
+        let number = libc::SYS_landlock_add_rule;
+        // SAFETY: the kernel reads 12 bytes of a packed struct that lives past the call, and takes numbers.
+        let answer = unsafe { libc::syscall(number, copy.as_raw_fd(), LANDLOCK_RULE_PATH_BENEATH, from, flags) };
+        if answer != 0 {
+            return Err(failed(io::Error::last_os_error()));
+        }
+    }
+    Ok(())
+}
+
+/// A right the ABI does not know is not handled either; `judge` has said what that means.
+fn within(rights: u64, is_directory: bool, abi: ABI) -> BitFlags<AccessFs> {
+    let rights = BitFlags::<AccessFs>::from_bits_truncate(rights) & AccessFs::from_all(abi);
+    if is_directory { rights } else { rights & AccessFs::from_file(abi) }
+}
+
+pub(crate) fn open_path(path: &CStr) -> io::Result<OwnedFd> {
     // SAFETY: the path is a C string; the call returns a new descriptor or -1.
     let opened = unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) };
     if opened < 0 {
@@ -298,7 +359,7 @@ fn open_path(path: &CStr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(opened) })
 }
 
-fn is_directory(descriptor: BorrowedFd<'_>) -> io::Result<bool> {
+pub(crate) fn is_directory(descriptor: BorrowedFd<'_>) -> io::Result<bool> {
     let stat = nix::sys::stat::fstat(descriptor)?;
     Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
 }

@@ -40,6 +40,7 @@ pub mod same;
 pub mod seccomp;
 pub mod self_test;
 pub mod signals;
+pub mod system;
 pub mod witness;
 
 pub use landlock::{GrantKind, Grants};

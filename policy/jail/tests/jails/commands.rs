@@ -6,11 +6,13 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use warden_jail::landlock::{Domain, Refer};
+use warden_jail::system::SystemPaths;
 use warden_jail::{GrantKind, Grants, Role, life};
 
 pub const TESTS: &[crate::Test] = &[
     ("runner_refuses_the_kernels_back_doors", doors),
     ("runner_keeps_what_it_needs", needs),
+    ("a_domain_over_paths_that_were_opened_before_is_the_one_by_name", held_paths),
     ("command_loses_listeners_and_metadata_by_path", command_filter),
     ("the_fence_behind_connect_stands_where_the_filter_leaves_it", fence),
     ("command_cannot_signal_out_of_its_scope", scope),
@@ -129,6 +131,54 @@ fn needs() {
         }),
     ];
     table("cap-proc-runner", runner, acts);
+}
+
+/// Opened before the jail is shut, and held by runner, keeper and command, as cap-proc does.
+fn over_held_paths() -> bool {
+    let Ok(system) = SystemPaths::open(Role::CapProcRunner) else { return false };
+    let grants = Grants::none().over(&system);
+    let runner = life::lock_down(Role::CapProcRunner, &grants);
+    let keeper = Domain::build(Role::CapProcRunner, &grants).and_then(Domain::enter);
+    unprivileged() && reported(runner) && reported(keeper) && reported(life::lock_down_command(&grants))
+}
+
+fn by_name() -> bool {
+    let keeper = || Domain::build(Role::CapProcRunner, &Grants::none()).and_then(Domain::enter);
+    unprivileged()
+        && reported(life::lock_down(Role::CapProcRunner, &Grants::none()))
+        && reported(keeper())
+        && reported(life::lock_down_command(&Grants::none()))
+}
+
+/// T-07: every right that a file's or a directory's rule gives, and the ones beside it that it does not.
+fn held_paths() {
+    let open = |path: &'static std::ffi::CStr, flags| call!(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags);
+    let acts: &[(&str, Ended, Act)] = &[
+        ("a system file is read", Ended::Worked, || open(c"/usr/bin/env", libc::O_RDONLY)),
+        ("a system directory is listed", Ended::Worked, || open(c"/usr", libc::O_RDONLY | libc::O_DIRECTORY)),
+        ("a file of its own rule is read", Ended::Worked, || open(c"/etc/passwd", libc::O_RDONLY)),
+        ("a device is written", Ended::Worked, || open(c"/dev/null", libc::O_WRONLY)),
+        ("a program is executed", Ended::Worked, || {
+            let (words, none) = ([c"true".as_ptr(), std::ptr::null()], [std::ptr::null::<libc::c_char>()]);
+            call!(libc::SYS_execve, c"/usr/bin/true".as_ptr(), words.as_ptr(), none.as_ptr())
+        }),
+        ("a system file is not written", EACCES, || open(c"/etc/passwd", libc::O_WRONLY)),
+        ("a neighbour is not read", EACCES, || open(c"/etc/shadow", libc::O_RDONLY)),
+        ("its directory is not listed", EACCES, || open(c"/etc", libc::O_RDONLY | libc::O_DIRECTORY)),
+        ("a device that is only read is not written", EACCES, || open(c"/dev/urandom", libc::O_WRONLY)),
+    ];
+    table("a command by name", by_name, acts);
+    table("a command over held paths", over_held_paths, acts);
+    // A role with other paths opens them by name: what is held for commands is granted to no other.
+    let other = || {
+        let system = SystemPaths::open(Role::CapProcRunner);
+        system.is_ok_and(|system| {
+            unprivileged() && reported(life::lock_down(Role::Compiler, &Grants::none().over(&system)))
+        })
+    };
+    let compiler = attempt(other, || open(c"/usr/bin/env", libc::O_RDONLY));
+    assert_ne!(compiler, Ended::Worked, "the compiler has no system path");
+    assert_ne!(compiler, attempt(|| false, || 0), "it was in its jail");
 }
 
 fn command_filter() {
