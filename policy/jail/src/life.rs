@@ -134,8 +134,9 @@ impl<L, P> Life<Prepared<L, P>> {
         if let Some(keep) = &privileges.keep {
             descriptors::sweep_descriptors(keep)?;
         }
-        process::drop_bounding_set()?;
         if let Some((uid, gid)) = privileges.user {
+            // With the user goes the capability that this needs; without a change of user it is dropped with the others.
+            process::drop_bounding_set()?;
             process::become_user(uid, gid)?;
         }
         process::drop_capabilities()?;

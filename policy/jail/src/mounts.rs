@@ -79,6 +79,15 @@ pub fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
     done(answer)
 }
 
+/// The same over the file `name` in a directory that nobody else reaches: no link is followed.
+pub fn attach_at(mount: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    let (from, to) = (mount.as_raw_fd(), directory.as_raw_fd());
+    let (empty, flags) = (EMPTY.as_ptr(), MOVE_MOUNT_F_EMPTY_PATH);
+    // SAFETY: both paths are C strings; the call changes this process's namespace only.
+    let answer = unsafe { libc::syscall(libc::SYS_move_mount, from, empty, to, name.as_ptr(), flags) };
+    done(answer)
+}
+
 /// A new file system of a kind, attached to nothing yet.
 pub fn make(kind: &CStr, settings: &[(&CStr, &CStr)], without: Without) -> io::Result<OwnedFd> {
     // SAFETY: the kind is a C string; the answer is a new descriptor or -1.

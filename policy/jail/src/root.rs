@@ -7,20 +7,23 @@
 //! device and inode, and what was compared is what is mounted, by its descriptor (T-02). Landlock and the filter stand
 //! behind all of it as they do without it: this takes away, it grants nothing.
 
+mod places;
+
 use crate::mounts::{self, Without};
 use crate::role::Role;
 use crate::rooms::HOME;
 use crate::rules;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlink};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlink};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, lstat, mkdirat, umask};
-use nix::unistd::{chdir, fchdir, pivot_root, symlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, umask};
+use nix::unistd::{chdir, fchdir, pivot_root};
+use places::Places;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// What programs expect beside the nodes that are granted; the first one a script's interpreter is given its script by.
@@ -127,9 +130,26 @@ fn suited(shown: &[Shown<'_>]) -> Result<(), RootError> {
 /// What is to be seen.
 enum Item<'a> {
     /// A path of the rule file.
-    System(&'a Path),
+    System(SystemPath),
     /// What was handed over.
     Shown(&'a Shown<'a>),
+}
+
+/// A path of the rule file, and what lies there.
+struct SystemPath {
+    path: &'static Path,
+    found: OwnedFd,
+    kind: SFlag,
+}
+
+impl SystemPath {
+    /// A path that is not there is no failure.
+    fn find(path: &'static Path) -> Result<Option<SystemPath>, RootError> {
+        let found = if_there(open(path, HANDLE, Mode::empty())).map_err(step("open", path))?;
+        let Some(found) = found else { return Ok(None) };
+        let kind = kind(&fstat(&found).map_err(step("look at", path))?);
+        Ok(Some(SystemPath { path, found, kind }))
+    }
 }
 
 impl Item<'_> {
@@ -137,7 +157,7 @@ impl Item<'_> {
     fn order(&self) -> (usize, bool, bool) {
         let depth = |path: &Path| path.components().count();
         match self {
-            Item::System(path) => (depth(path), path.is_symlink(), true),
+            Item::System(system) => (depth(system.path), system.kind == SFlag::S_IFLNK, true),
             Item::Shown(shown) => (depth(&shown.path), false, shown.view != View::ReadWrite),
         }
     }
@@ -145,54 +165,55 @@ impl Item<'_> {
 
 /// The new root while it is built.
 struct Root {
-    top: OwnedFd,
-    device: u64,
+    places: Places,
     /// What is mounted, and whether it may be written.
     placed: Vec<(PathBuf, bool)>,
 }
 
 impl Root {
     fn of(top: OwnedFd) -> Result<Root, RootError> {
-        let facts = fstat(&top).map_err(step("look at", Path::new("/")))?;
-        Ok(Root { top, device: facts.st_dev, placed: Vec::new() })
+        Ok(Root { places: Places::of(top)?, placed: Vec::new() })
     }
 
     /// Everything from the top down: what is mounted on a directory hides what lies in it, so that comes after.
     fn show(&mut self, role: Role, shown: &[Shown<'_>]) -> Result<(), RootError> {
         let paths = rules::role_rules(role).paths.iter().map(|rule| Path::new(OsStr::from_bytes(rule.path.to_bytes())));
         let covered = |path: &Path| shown.iter().any(|shown| shown.is_directory() && path.starts_with(&shown.path));
-        let system = paths.filter(|path| *path != Path::new(PROCESSES) && !covered(path)).map(Item::System);
-        let mut items: Vec<Item<'_>> = system.chain(shown.iter().map(Item::Shown)).collect();
+        let mut items: Vec<Item<'_>> = Vec::new();
+        for path in paths.filter(|path| *path != Path::new(PROCESSES) && !covered(path)) {
+            items.extend(SystemPath::find(path)?.map(Item::System));
+        }
+        items.extend(shown.iter().map(Item::Shown));
         items.sort_by_cached_key(Item::order);
         for item in items {
             match item {
-                Item::System(path) => self.show_path(path)?,
+                Item::System(system) => self.show_path(system)?,
                 Item::Shown(shown) => self.show_object(shown)?,
             }
         }
         for path in EMPTY_DIRECTORIES.map(Path::new) {
             // In a workspace nothing is made.
             if !self.placed.iter().any(|(above, _)| path.starts_with(above)) {
-                self.directory(path)?;
+                self.places.make(path)?;
             }
         }
         for (name, target) in DEVICE_LINKS {
-            self.link(Path::new(name), OsStr::new(target))?;
+            self.places.link(Path::new(name), OsStr::new(target))?;
         }
         self.show_processes()
     }
 
     /// Only those of this pid namespace (T-13).
-    fn show_processes(&self) -> Result<(), RootError> {
+    fn show_processes(&mut self) -> Result<(), RootError> {
         let path = Path::new(PROCESSES);
         let without = Without::SET_ID.and(Without::DEVICES).and(Without::EXECUTION);
         let processes = mounts::make(c"proc", &[], without).map_err(step_io("make a new", path))?;
-        let place = self.directory(path)?;
-        mounts::attach(processes.as_fd(), place.as_fd()).map_err(step_io("mount a new", path))
+        self.places.mount_directory(processes.as_fd(), path)
     }
 
     /// What was handed over, unless it is shown by what lies above it: as it is, or as something that may be written.
-    fn show_object(&mut self, Shown { object, path, view }: &Shown<'_>) -> Result<(), RootError> {
+    fn show_object(&mut self, shown: &Shown<'_>) -> Result<(), RootError> {
+        let Shown { object, path, view } = shown;
         let writable = *view == View::ReadWrite;
         if self.placed.iter().any(|(above, w)| path.starts_with(above) && (*w || !writable)) {
             return Ok(());
@@ -205,90 +226,59 @@ impl Root {
         };
         let without = Without::SET_ID.and(Without::DEVICES);
         let without = if writable { without } else { without.and(Without::WRITING) };
-        self.bind(found.as_fd(), path, without)?;
+        self.bind(found.as_fd(), path, shown.is_directory(), without)?;
         if *view != View::Program {
             self.placed.push((path.clone(), writable));
         }
         Ok(())
     }
 
-    /// One path of the rule file, if it exists: a link stays one where it leads into what is shown.
-    fn show_path(&mut self, path: &Path) -> Result<(), RootError> {
-        let Some(facts) = if_there(lstat(path)).map_err(step("look at", path))? else { return Ok(()) };
-        let source = if_there(open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()));
-        let Some(source) = source.map_err(step("open", path))? else { return Ok(()) };
-        if kind(&facts) == SFlag::S_IFLNK {
-            let own = format!("/proc/self/fd/{}", source.as_raw_fd());
+    /// One path of the rule file: a link stays one where it leads into what is shown.
+    fn show_path(&mut self, SystemPath { path, mut found, kind: lies_there }: SystemPath) -> Result<(), RootError> {
+        let mut leads_to = lies_there;
+        if lies_there == SFlag::S_IFLNK {
+            let end = if_there(open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()));
+            let Some(end) = end.map_err(step("open", path))? else { return Ok(()) };
+            let own = format!("/proc/self/fd/{}", end.as_raw_fd());
             let real = readlink(own.as_str()).map_err(step("find the end of", path))?;
             if self.placed.iter().any(|(above, _)| Path::new(&real).starts_with(above)) {
                 let target = readlink(path).map_err(step("read", path))?;
-                return self.link(path, &target);
+                return self.places.link(path, &target);
             }
+            leads_to = kind(&fstat(&end).map_err(step("look at", path))?);
+            found = end;
         }
         let without = Without::SET_ID.and(Without::WRITING);
         let without = without.and(if path.starts_with("/dev") { Without::EXECUTION } else { Without::DEVICES });
-        self.bind(source.as_fd(), path, without)?;
-        if kind(&facts) == SFlag::S_IFDIR {
+        self.bind(found.as_fd(), path, leads_to == SFlag::S_IFDIR, without)?;
+        if lies_there == SFlag::S_IFDIR {
             self.placed.push((path.to_owned(), false));
         }
         Ok(())
     }
 
-    fn bind(&mut self, source: BorrowedFd<'_>, path: &Path, without: Without) -> Result<(), RootError> {
-        let facts = fstat(source).map_err(step("look at", path))?;
-        let place = match kind(&facts) {
-            SFlag::S_IFDIR => self.directory(path)?,
-            _ => self.file(path)?,
-        };
+    fn bind(
+        &mut self,
+        source: BorrowedFd<'_>,
+        path: &Path,
+        is_directory: bool,
+        without: Without,
+    ) -> Result<(), RootError> {
         let copied = mounts::copy(source).map_err(step_io("copy the mounts at", path))?;
         mounts::restrict(copied.as_fd(), without, true).map_err(step_io("restrict the mounts at", path))?;
-        mounts::attach(copied.as_fd(), place.as_fd()).map_err(step_io("mount", path))
-    }
-
-    /// The directory at `path`, made where it is not there and its parent is of this file system: never in a workspace.
-    fn directory(&self, path: &Path) -> Result<OwnedFd, RootError> {
-        let flags = HANDLE.union(OFlag::O_DIRECTORY);
-        let mut here = openat(&self.top, ".", flags, Mode::empty()).map_err(step("open", path))?;
-        for component in path.components() {
-            let Component::Normal(name) = component else { continue };
-            let facts = fstat(&here).map_err(step("look at", path))?;
-            if facts.st_dev == self.device {
-                match mkdirat(&here, name, Mode::from_bits_truncate(0o755)) {
-                    Ok(()) | Err(Errno::EEXIST) => {}
-                    Err(errno) => return Err(step("make", path)(errno)),
-                }
-            }
-            here = openat(&here, name, flags, Mode::empty()).map_err(step("open", path))?;
+        if is_directory {
+            self.places.mount_directory(copied.as_fd(), path)
+        } else {
+            self.places.mount_file(copied.as_fd(), path)
         }
-        Ok(here)
-    }
-
-    fn parent(&self, path: &Path) -> Result<OwnedFd, RootError> {
-        self.directory(path.parent().unwrap_or(Path::new("/")))
-    }
-
-    /// An empty file to mount on, or the one that is there.
-    fn file(&self, path: &Path) -> Result<OwnedFd, RootError> {
-        let parent = self.parent(path)?;
-        let name = path.file_name().unwrap_or_default();
-        let facts = fstat(&parent).map_err(step("look at", path))?;
-        if facts.st_dev == self.device {
-            let flags = OFlag::O_CREAT | OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            openat(&parent, name, flags, Mode::S_IRUSR).map_err(step("make", path))?;
-        }
-        openat(&parent, name, HANDLE, Mode::empty()).map_err(step("open", path))
-    }
-
-    fn link(&self, path: &Path, target: &OsStr) -> Result<(), RootError> {
-        let parent = self.parent(path)?;
-        symlinkat(target, &parent, path.file_name().unwrap_or_default()).map_err(step("link", path))
     }
 
     /// Makes it the root, for good: what was there before is attached to nothing any more.
     fn finish(self) -> Result<(), RootError> {
         let path = Path::new("/");
-        mounts::restrict(self.top.as_fd(), Without::WRITING, false).map_err(step_io("restrict", path))?;
-        fchdir(&self.top).map_err(step("enter", path))?;
+        let top = self.places.top().ok_or_else(|| step("find", path)(Errno::ENOENT))?;
+        mounts::restrict(top, Without::WRITING, false).map_err(step_io("restrict", path))?;
+        fchdir(top).map_err(step("enter", path))?;
         // Both names are the same directory, so that the old root comes to lie over the new one, and needs no place in it.
         pivot_root(".", ".").map_err(step("change", path))?;
         umount2(".", MntFlags::MNT_DETACH).map_err(step("let go of the old", path))?;
