@@ -6,11 +6,12 @@
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sched::{CloneFlags, clone};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::Mode;
-use nix::unistd::{ForkResult, Pid, chdir, dup2_raw, fork, getppid, pipe2, read, write};
+use nix::unistd::{Pid, chdir, dup2_raw, getppid};
 use std::ffi::CString;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
@@ -27,66 +28,42 @@ pub struct StartError {
     pub errno: Errno,
 }
 
-/// Steps of a new process, by the number that it reports.
-const STEPS: [&str; 8] = [
-    "set the death signal",
-    "lose its parent",
-    "restore signals",
-    "change directory",
-    "place descriptors",
-    "shut the rest",
-    "execute",
-    "stage its report",
-];
+/// What the child of a start stands on until it has executed something. A few system calls, each with a path of at most
+/// 1 KiB on the stack, take a fifth of it.
+const STACK_BYTES: usize = 32 * 1024;
 
 /// Starts `program` with `arguments` and `descriptors` at 3 and up; returns once it has been executed.
+///
+/// The child works in the spawner's own memory while the spawner stands still: a copy of its page tables, made for a few
+/// system calls and thrown away, costs more than those.
 pub fn execute(program: &OwnedFd, arguments: &[&str], descriptors: Vec<OwnedFd>) -> Result<Pid, StartError> {
     let arguments: Vec<CString> = arguments
         .iter()
         .map(|a| CString::new(*a).map_err(|_| StartError { step: "take its arguments", errno: Errno::EINVAL }))
         .collect::<Result<_, _>>()?;
-    let (mut report, tell) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| StartError { step: "make a pipe", errno })?;
     let spawner = Pid::this();
     let above = RawFd::try_from(descriptors.len().saturating_add(3).saturating_add(STAGING_GAP))
         .map_err(|_| StartError { step: "count its descriptors", errno: Errno::EMFILE })?;
-    // SAFETY: the spawner has one thread, so the child may run any code.
-    match unsafe { fork() }.map_err(|errno| StartError { step: "fork", errno })? {
-        ForkResult::Child => {
-            // Staged first: the fixed numbers may run over where it stands now. Until then it stands where it was made.
-            let (tell, (step, errno)) = match staged(&tell, above) {
-                Ok(staged) => (staged, become_program(program, &arguments, &descriptors, above, spawner)),
-                Err(errno) => (tell, (7, errno)),
-            };
-            let [low, high, ..] = (errno as i32).to_le_bytes();
-            let _ = write(&tell, &[step, low, high]);
-            std::process::exit(125)
-        }
-        ForkResult::Parent { child } => {
-            drop(tell);
-            heard(&mut report, child)
+    let mut failed = None;
+    let mut stack = vec![0_u8; STACK_BYTES];
+    let become_it = Box::new(|| {
+        failed = Some(become_program(program, &arguments, &descriptors, above, spawner));
+        125
+    });
+    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+    // SAFETY: the spawner has one thread, and the kernel lets it stand still until the child has executed a program or has
+    // ended, so that memory has one user at any time. Descriptors, signals and directory are copies. The child runs this
+    // module's own few calls, far from the end of its stack, returns from them only to `_exit`, and what it allocates and
+    // does not give back is lost, not broken. The one handler that its signals have touches nothing (`signals.rs`).
+    let child = unsafe { clone(become_it, &mut stack, flags, Some(libc::SIGCHLD)) };
+    let child = child.map_err(|errno| StartError { step: "fork", errno })?;
+    match failed {
+        None => Ok(child),
+        Some((step, errno)) => {
+            while nix::sys::wait::waitpid(child, None) == Err(Errno::EINTR) {}
+            Err(StartError { step, errno })
         }
     }
-}
-
-/// In the parent: only end-of-file says that the pipe was closed by the exec. Whatever else is said, the child is reaped.
-fn heard(report: &mut OwnedFd, child: Pid) -> Result<Pid, StartError> {
-    let mut said = [0_u8; 3];
-    let error = loop {
-        match read(&mut *report, &mut said) {
-            Ok(0) => return Ok(child),
-            Ok(3) => {
-                let step = STEPS.get(usize::from(said[0])).copied().unwrap_or("start");
-                let errno = Errno::from_raw(i32::from(u16::from_le_bytes([said[1], said[2]])));
-                break StartError { step, errno };
-            }
-            Err(Errno::EINTR) => continue,
-            Ok(_) => break StartError { step: "hear how its start went", errno: Errno::EPROTO },
-            Err(errno) => break StartError { step: "hear how its start went", errno },
-        }
-    };
-    let _ = kill(child, Signal::SIGKILL);
-    while nix::sys::wait::waitpid(child, None) == Err(Errno::EINTR) {}
-    Err(error)
 }
 
 /// Lets this process have as many descriptors as it may, whatever it was started under: the spawner holds some for each task.
@@ -102,31 +79,31 @@ fn become_program(
     descriptors: &[OwnedFd],
     above: RawFd,
     spawner: Pid,
-) -> (u8, Errno) {
+) -> (&'static str, Errno) {
     if let Err(errno) = prctl::set_pdeathsig(Signal::SIGKILL) {
-        return (0, errno);
+        return ("set the death signal", errno);
     }
     // The spawner may have died before the death signal was set.
     if getppid() != spawner {
-        return (1, Errno::ESRCH);
+        return ("lose its parent", Errno::ESRCH);
     }
     if let Err(errno) = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None) {
-        return (2, errno);
+        return ("restore signals", errno);
     }
     if let Err(errno) = chdir("/") {
-        return (3, errno);
+        return ("change directory", errno);
     }
     match place(program, descriptors, above) {
-        Err(errno) => (4, errno),
+        Err(errno) => ("place descriptors", errno),
         Ok((program, next)) => {
             if let Err(errno) = close_on_exec_from(next) {
-                return (5, errno);
+                return ("shut the rest", errno);
             }
             // Empty, but for what a test asks of a debug build.
             let environment: Vec<CString> = warden_jail::abi::inherited().into_iter().collect();
             let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
             match nix::unistd::execveat(&program, c"", arguments, &environment, flags) {
-                Err(errno) => (6, errno),
+                Err(errno) => ("execute", errno),
                 Ok(never) => match never {},
             }
         }

@@ -39,7 +39,7 @@ fn a_program_starts() {
 #[ignore = "run by another test, in a process of its own"]
 fn a_program_has_no_room() {
     let error = start("/bin/true", 4).unwrap_err();
-    assert_eq!(error.step, "stage its report", "{error}");
+    assert_eq!(error.step, "place descriptors", "{error}");
     assert_eq!(waitpid(None, None), Err(Errno::ECHILD), "it is reaped");
 }
 
