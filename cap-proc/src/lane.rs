@@ -73,9 +73,12 @@ impl Lane {
 
     /// Receives one value and what came with it, if one has come.
     pub fn try_receive<T: Decode<()>>(&self) -> Result<Option<(T, Vec<OwnedFd>)>, LaneError> {
-        let mut buffer = vec![0; FRAME_MAX_BYTES];
+        sys::with_buffer(|buffer| self.receive_in(buffer))
+    }
+
+    fn receive_in<T: Decode<()>>(&self, buffer: &mut [u8]) -> Result<Option<(T, Vec<OwnedFd>)>, LaneError> {
         let packet = loop {
-            match sys::receive(self.socket.as_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            match sys::receive(self.socket.as_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
                 Err(Errno::EINTR) => continue,
                 Err(Errno::EAGAIN) => return Ok(None),
                 Err(Errno::ECONNRESET) => return Err(LaneError::Closed),

@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 
 /// Bytes on their way in one stream at a time.
 const PIECE_BYTES: usize = 64 * 1024;
+/// What the first of them are read into.
+const FIRST_BYTES: usize = 4 * 1024;
 
 /// The command's ends, to be handed over and closed here.
 #[derive(Debug)]
@@ -192,7 +194,7 @@ fn pair(ours_writes: bool) -> nix::Result<(OwnedFd, OwnedFd)> {
 
 /// From the person to the command. Over when either has had enough; the command then reads end-of-file.
 async fn pump_in(source: Channel, sink: Channel, meter: Shared) {
-    let mut buffer = vec![0; PIECE_BYTES];
+    let mut buffer = vec![0; FIRST_BYTES];
     // What cannot be read has ended, as far as the command can tell.
     while let Ok(count @ 1..) = source.read(&mut buffer).await {
         let bytes = buffer.get(..count).unwrap_or_default();
@@ -200,13 +202,21 @@ async fn pump_in(source: Channel, sink: Channel, meter: Shared) {
         if sink.write(bytes).await.is_err() {
             return;
         }
+        grow(&mut buffer, count);
+    }
+}
+
+/// Most streams are short; one that fills what it is read into is read in whole pieces from then on.
+fn grow(buffer: &mut Vec<u8>, count: usize) {
+    if count == buffer.len() {
+        buffer.resize(PIECE_BYTES, 0);
     }
 }
 
 /// From the command to the person or the result. Over when either has had enough; a command that writes on then hears it
 /// as in any pipeline, by SIGPIPE.
 async fn pump_out(source: Channel, mut sink: Sink, meter: Shared) {
-    let mut buffer = vec![0; PIECE_BYTES];
+    let mut buffer = vec![0; FIRST_BYTES];
     while let Ok(count @ 1..) = source.read(&mut buffer).await {
         let bytes = buffer.get(..count).unwrap_or_default();
         meter.borrow_mut().count(bytes);
@@ -214,6 +224,7 @@ async fn pump_out(source: Channel, mut sink: Sink, meter: Shared) {
             meter.borrow_mut().lost = (errno != Errno::EPIPE).then_some(errno);
             return;
         }
+        grow(&mut buffer, count);
         // T-06: a stream that always has more keeps neither the others nor the clock waiting.
         tokio::task::yield_now().await;
     }

@@ -6,7 +6,7 @@
 
 use crate::codec::CodecError;
 use crate::frame::{self, Frame, FrameError, Kind};
-use crate::limits::{FRAME_MAX_BYTES, FRAME_MAX_DESCRIPTORS};
+use crate::limits::FRAME_MAX_DESCRIPTORS;
 use crate::sys;
 use bincode::Encode;
 use nix::errno::Errno;
@@ -47,7 +47,6 @@ pub enum SocketError {
 #[derive(Debug)]
 pub struct FrameSocket {
     fd: OwnedFd,
-    receive: Box<[u8]>,
     send: Vec<u8>,
 }
 
@@ -59,7 +58,7 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 impl FrameSocket {
     /// Takes one end of [`pair`].
     pub fn new(fd: OwnedFd) -> Self {
-        Self { fd, receive: vec![0; FRAME_MAX_BYTES].into_boxed_slice(), send: Vec::with_capacity(1024) }
+        Self { fd, send: Vec::new() }
     }
 
     /// Encodes and sends one frame. With `wait` it blocks while the peer's queue is full, else that is `WouldBlock`.
@@ -134,8 +133,12 @@ impl FrameSocket {
     }
 
     fn receive_with(&mut self, descriptors_max: usize, flags: MsgFlags) -> Result<Frame, SocketError> {
+        sys::with_buffer(|buffer| self.receive_in(buffer, descriptors_max, flags))
+    }
+
+    fn receive_in(&self, buffer: &mut [u8], descriptors_max: usize, flags: MsgFlags) -> Result<Frame, SocketError> {
         let packet = loop {
-            match sys::receive(self.fd.as_fd(), &mut self.receive, flags) {
+            match sys::receive(self.fd.as_fd(), buffer, flags) {
                 Ok(packet) => break packet,
                 Err(Errno::EINTR) if flags.contains(MsgFlags::MSG_DONTWAIT) => continue,
                 Err(Errno::EINTR) => return Err(SocketError::WouldBlock),
@@ -153,7 +156,7 @@ impl FrameSocket {
         if packet.cut {
             return Err(FrameError::Long.into());
         }
-        let bytes = self.receive.get(..packet.len).ok_or(FrameError::Long)?;
+        let bytes = buffer.get(..packet.len).ok_or(FrameError::Long)?;
         let (kind, request, body) = frame::parse(bytes)?;
         Ok(Frame { kind, request, body: body.to_vec(), descriptors: packet.descriptors })
     }

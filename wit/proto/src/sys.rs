@@ -1,17 +1,33 @@
 //! The system calls of a link that need `unsafe`: taking ownership of descriptors that a packet carried, and of those
 //! that were inherited over exec.
 
+use crate::limits::FRAME_MAX_BYTES;
 use nix::cmsg_space;
+use nix::libc;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use std::collections::BTreeSet;
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 
 /// One more than the highest number that [`note_inherited`] looks at.
 const NOTED_END: RawFd = 1024;
 /// What the process was started with, beyond the standard three, and has not been adopted.
 static NOTED: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
+
+/// Where packets of this process are received. Pages of it that no packet has come to were never given to the process: one of
+/// its own for every socket costs a start more than all else that a socket does.
+static RECEIVED: Mutex<[u8; FRAME_MAX_BYTES]> = Mutex::new([0; FRAME_MAX_BYTES]);
+
+/// Lends a buffer that takes any packet. What `take` returns is its own: the next packet overwrites the buffer.
+pub fn with_buffer<T>(take: impl FnOnce(&mut [u8]) -> T) -> T {
+    match RECEIVED.try_lock() {
+        Ok(mut buffer) => take(buffer.as_mut_slice()),
+        Err(TryLockError::Poisoned(broken)) => take(broken.into_inner().as_mut_slice()),
+        // Another thread waits in it; no process of ours but a test has one.
+        Err(TryLockError::WouldBlock) => take(&mut vec![0; FRAME_MAX_BYTES]),
+    }
+}
 
 /// One received packet: its length, whether it was cut, and its descriptors.
 #[derive(Debug)]
@@ -61,11 +77,22 @@ pub fn inherited(number: RawFd) -> nix::Result<OwnedFd> {
 /// Called first thing in `warden`, before anything is opened: what is noted here is nobody's, and [`adopt`] gives it out.
 pub fn note_inherited() {
     let mut noted = NOTED.lock().unwrap_or_else(PoisonError::into_inner);
-    noted.extend((3..NOTED_END).filter(|number| {
+    let open = open_among(3..NOTED_END).unwrap_or_else(|| (3..NOTED_END).collect());
+    noted.extend(open.into_iter().filter(|number| {
         // SAFETY: fcntl on a number that is not open only fails.
         let borrowed = unsafe { BorrowedFd::borrow_raw(*number) };
         nix::fcntl::fcntl(borrowed, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).is_ok()
     }));
+}
+
+/// Which of these numbers are open, by one call; `None` where the kernel does not take so many at once.
+fn open_among(numbers: std::ops::Range<RawFd>) -> Option<Vec<RawFd>> {
+    let mut asked: Vec<libc::pollfd> = numbers.map(|fd| libc::pollfd { fd, events: 0, revents: 0 }).collect();
+    let count = libc::nfds_t::try_from(asked.len()).ok()?;
+    // SAFETY: the kernel reads and writes `count` entries, which is how many there are; numbers that are not open are marked.
+    let answer = unsafe { libc::poll(asked.as_mut_ptr(), count, 0) };
+    let open = asked.iter().filter(|each| each.revents & libc::POLLNVAL == 0).map(|each| each.fd).collect();
+    (answer >= 0).then_some(open)
 }
 
 /// Takes ownership of a descriptor that [`note_inherited`] noted, once. Any other number is one of ours, or not open:
