@@ -4,7 +4,8 @@ use super::desk::Desk;
 use crate::lane::{Lane, LaneError};
 use crate::orders::{Jail, Ready};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 use std::os::fd::{AsFd, RawFd};
 use warden_jail::{Grants, Isolation, Life, LifeError, Limits, Privileges, Role, descriptors};
 use warden_proto::calls::CallsError;
@@ -65,7 +66,6 @@ impl From<CodecError> for FrontError {
 struct Prepared {
     setup: ProcSetup,
     runner: Lane,
-    jail: Result<Jail, String>,
 }
 
 /// The whole life.
@@ -78,9 +78,11 @@ pub fn live() -> Result<(), FrontError> {
     let open = descriptors::list_descriptors();
     let life = life.lock_down(|_, _| Grants::none())?;
     let isolation = life.isolation().clone();
-    life.serve(|mut link, prepared| {
-        greeting::say_locked(&mut link, &locked(&isolation, &prepared, &open))?;
-        Desk::new(link, prepared.runner, prepared.setup, prepared.jail).serve()
+    life.serve(|mut link, Prepared { setup, runner }| {
+        // Both jails are shut at the same time, and this one before the other's word is read.
+        let jail = hear_runner(&runner)?;
+        greeting::say_locked(&mut link, &locked(&isolation, &jail, &open))?;
+        Desk::new(link, runner, setup, jail).serve()
     })
 }
 
@@ -91,15 +93,14 @@ fn connect() -> Result<FrameSocket, FrontError> {
 fn prepare(link: &mut FrameSocket) -> Result<Prepared, FrontError> {
     let runner = Lane::new(sys::inherited(INHERITED_FD).map_err(FrontError::NoLane)?);
     let (setup, []) = greeting::receive_setup(link)?;
-    let jail = hear_runner(&runner)?;
-    Ok(Prepared { setup, runner, jail })
+    Ok(Prepared { setup, runner })
 }
 
 /// The runner's first word. One that cannot shut its jail says why, and every command is then `unavailable`.
 fn hear_runner(runner: &Lane) -> Result<Result<Jail, String>, FrontError> {
-    let timeout = PollTimeout::try_from(LOCKED_DEADLINE.mul_f32(0.8)).unwrap_or(PollTimeout::MAX);
+    let timeout = TimeSpec::from_duration(LOCKED_DEADLINE.mul_f32(0.8));
     let mut ready = [PollFd::new(runner.as_fd(), PollFlags::POLLIN)];
-    if poll(&mut ready, timeout).map_err(|e| FrontError::System("wait for the runner", e))? == 0 {
+    if ppoll(&mut ready, Some(timeout), None).map_err(|e| FrontError::System("wait for the runner", e))? == 0 {
         return Err(FrontError::RunnerSilent);
     }
     match runner.try_receive::<Ready>().map_err(FrontError::Runner)? {
@@ -109,10 +110,10 @@ fn hear_runner(runner: &Lane) -> Result<Result<Jail, String>, FrontError> {
 }
 
 /// The broker hears of the runner's jail too: what it lacks is a fact of every command.
-fn locked(isolation: &Isolation, prepared: &Prepared, open: &[RawFd]) -> Locked {
-    let of_runner = prepared.jail.iter().flat_map(|jail| jail.degraded.iter()).map(|text| text.as_str());
+fn locked(isolation: &Isolation, jail: &Result<Jail, String>, open: &[RawFd]) -> Locked {
+    let of_runner = jail.iter().flat_map(|jail| jail.degraded.iter()).map(|text| text.as_str());
     let degraded = isolation.degraded.iter().map(String::as_str).chain(of_runner);
-    let runner_abi = prepared.jail.as_ref().map_or(isolation.landlock_abi, |jail| jail.landlock_abi);
-    let held = prepared.jail.iter().flat_map(|jail| jail.held.iter()).map(|text| text.as_str());
+    let runner_abi = jail.as_ref().map_or(isolation.landlock_abi, |jail| jail.landlock_abi);
+    let held = jail.iter().flat_map(|jail| jail.held.iter()).map(|text| text.as_str());
     Locked::new(isolation.landlock_abi.min(runner_abi), isolation.seccomp_filters, degraded, open).holding(held)
 }
