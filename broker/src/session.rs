@@ -2,6 +2,8 @@
 //!
 //! The order matters and is the same every time: unreadable, then somebody other than root, then the spawner while there
 //! is one thread, then the runtime, the workspaces, the log, and last the broker's own jail. Only then is a task started.
+//! What the task will surely need may begin to start before the log is open ([`Request::first`]): it shuts its jail
+//! meanwhile, and is asked nothing before the task.
 
 mod apart;
 mod directories;
@@ -47,6 +49,25 @@ pub struct Request {
     pub quiet: bool,
     /// A guest will run: a template is warmed for it, and compiled code is kept.
     pub guests: bool,
+    /// What is to be begun as soon as it can be, beside the rest of the session's start.
+    pub first: Option<First>,
+}
+
+/// Begins something with what is open by then.
+pub type First = Box<dyn FnOnce(&Opened<'_>)>;
+
+/// What is open before the log is.
+pub struct Opened<'a> {
+    /// The spawner.
+    pub runtime: &'a Runtime,
+    /// The policy's workspaces.
+    pub workspaces: &'a [OpenedWorkspace],
+    /// The programs of the policy's commands.
+    pub programs: &'a [OwnedFd],
+    /// The scratch folder.
+    pub scratch: &'a Scratch,
+    /// What control groups of commands bound, if there are any.
+    pub group: Option<GroupSetup>,
 }
 
 /// A broker that can run tasks.
@@ -71,14 +92,33 @@ pub struct Session {
 impl Session {
     /// The programs once more, for one task.
     pub fn programs_of_task(&self) -> Result<Vec<OwnedFd>, Failure> {
-        self.programs.iter().map(|fd| fd.try_clone().map_err(|e| Failure::internal(e.to_string()))).collect()
+        copies(&self.programs)
     }
 
     /// The scratch directory once more, for one task.
     pub fn scratch_of_task(&self) -> Result<Option<OwnedFd>, Failure> {
-        let copy = self.scratch.folder().as_fd().try_clone_to_owned();
-        copy.map(Some).map_err(|e| Failure::internal(e.to_string()))
+        copy_of(&self.scratch).map(Some)
     }
+}
+
+impl Opened<'_> {
+    /// The programs once more, for one task.
+    pub fn programs_of_task(&self) -> Result<Vec<OwnedFd>, Failure> {
+        copies(self.programs)
+    }
+
+    /// The scratch directory once more, for one task.
+    pub fn scratch_of_task(&self) -> Result<Option<OwnedFd>, Failure> {
+        copy_of(self.scratch).map(Some)
+    }
+}
+
+fn copies(programs: &[OwnedFd]) -> Result<Vec<OwnedFd>, Failure> {
+    programs.iter().map(|fd| fd.try_clone().map_err(|e| Failure::internal(e.to_string()))).collect()
+}
+
+fn copy_of(scratch: &Scratch) -> Result<OwnedFd, Failure> {
+    scratch.folder().as_fd().try_clone_to_owned().map_err(|e| Failure::internal(e.to_string()))
 }
 
 /// Starts a broker, runs `body` in it, and ends it: the log is closed and its head returned beside the body's result.
@@ -128,8 +168,8 @@ where
         let _ = told.set(watch.cancel.clone());
         held.release().map_err(|e| Failure::internal(format!("warden could not take signals: {e}")))?;
         let as_root = identity == Identity::Root;
-        let session = open_session(runtime, request, &places, &ours, (as_root, watch)).await?;
-        let session = Rc::new(Session { group, ..session });
+        let session = open_session(runtime, request, &places, &ours, (as_root, watch, group)).await?;
+        let session = Rc::new(session);
         let result = body(session.clone()).await;
         let head = end(&session);
         Ok((result?, Some(head?)))
@@ -175,24 +215,25 @@ fn settle(request: &Request) -> Result<(Places, Identity), Failure> {
 
 async fn open_session(
     runtime: Runtime,
-    request: Request,
+    mut request: Request,
     places: &Places,
     ours: &[OurProgram],
-    (as_root, watch): (bool, Watch),
+    (as_root, watch, group): (bool, Watch, Option<GroupSetup>),
 ) -> Result<Session, Failure> {
     let Watch { cancel, hangup } = watch;
-    let mut workspaces = Vec::new();
-    for workspace in request.policy.workspaces() {
-        let path = workspace.path.to_str().ok_or_else(|| Failure::usage("a workspace's path is not UTF-8"))?;
-        let opened = runtime.open_workspace(path).await?;
-        // T-02: what the policy compared with its ceiling is what was opened, and not what was put in its place since.
-        if opened.path != path {
-            return Err(Failure::usage(format!("workspace {path} was replaced while it was opened; start again")));
-        }
-        workspaces.push(opened);
-    }
+    let workspaces = open_workspaces(&runtime, &request.policy).await?;
     check_deciding(&request, &workspaces, places, ours)?;
-    let (audit, audit_dir) = open_audit(&request.policy, places)?;
+    let (run, scratch) = open_scratch(&places.run, request.quiet)?;
+    let programs: Vec<OwnedFd> = std::mem::take(&mut request.programs).into_iter().map(Deciding::into_fd).collect();
+    if let Some(first) = request.first.take() {
+        let (workspaces, programs, scratch) = (&workspaces, &programs, &scratch);
+        first(&Opened { runtime: &runtime, workspaces, programs, scratch, group });
+        // What it has begun goes as far as it can alone.
+        tokio::task::yield_now().await;
+    }
+    let (audit, audit_dir) = open_audit(&request.policy, places).inspect_err(|_| {
+        let _ = scratch.remove();
+    })?;
     let audit = Rc::new(RefCell::new(audit));
     let (cache, cache_warning) = if request.guests { open_cache(&places.cache) } else { (None, None) };
     if let Some(warning) = cache_warning
@@ -200,7 +241,6 @@ async fn open_session(
     {
         terminal::note(&format!("warden: {warning}"));
     }
-    let (run, scratch) = open_scratch(&places.run, request.quiet)?;
     let mut degraded = Vec::new();
     if as_root {
         degraded.push("the task runs as root (isolation.allow_root)".to_owned());
@@ -211,17 +251,22 @@ async fn open_session(
     let jail = warden_spawner::broker_jail::shut(audit_dir.as_fd(), run.as_fd(), cache_dir)
         .map_err(|e| Failure::new(Class::Unavailable, e.to_string()))?;
     degraded.extend(jail.degraded);
-    let programs = request.programs.into_iter().map(Deciding::into_fd).collect();
-    Ok(Session {
-        around: Surroundings { runtime, audit, cancel },
-        cache,
-        workspaces,
-        programs,
-        policy: request.policy,
-        degraded,
-        scratch,
-        group: None,
-    })
+    let around = Surroundings { runtime, audit, cancel };
+    Ok(Session { around, cache, workspaces, programs, policy: request.policy, degraded, scratch, group })
+}
+
+async fn open_workspaces(runtime: &Runtime, policy: &Effective) -> Result<Vec<OpenedWorkspace>, Failure> {
+    let mut workspaces = Vec::new();
+    for workspace in policy.workspaces() {
+        let path = workspace.path.to_str().ok_or_else(|| Failure::usage("a workspace's path is not UTF-8"))?;
+        let opened = runtime.open_workspace(path).await?;
+        // T-02: what the policy compared with its ceiling is what was opened, and not what was put in its place since.
+        if opened.path != path {
+            return Err(Failure::usage(format!("workspace {path} was replaced while it was opened; start again")));
+        }
+        workspaces.push(opened);
+    }
+    Ok(workspaces)
 }
 
 /// Where the log stands now, and the end of what only this session needed.

@@ -50,6 +50,7 @@ fn two_tasks(folder: &Path) -> Result<Value, Failure> {
         programs: Vec::new(),
         quiet: true,
         guests: true,
+        first: None,
     };
     let brain = std::fs::read(warden_tests::sample("control-probe.wasm")).expect("the probe");
     let (seen, _head) = session::run(request, async move |session| {

@@ -9,17 +9,24 @@ use super::limits::allowance;
 use super::{Answer, outcome};
 use crate::audit::{About, HexDigest, TaskRecord};
 use crate::failure::{Class, Failure};
-use crate::session::{self, Request, Session};
+use crate::runtime::OpenedWorkspace;
+use crate::session::{self, First, Request, Session};
 use crate::streams::Streams;
-use crate::task::{Ended, Ending, Errand, Spec, Task};
+use crate::task::{Early, Ended, Ending, Errand, Spec, Task};
 use crate::terminal;
 use clap::Args;
+use std::cell::RefCell;
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use warden_policy::{Access, Command, CommandPath, Effective, Layer, LimitKey, Policy, Scope, Workspace};
+use warden_policy::{
+    Access, Call, Command, CommandPath, Effective, Layer, LimitKey, PathArg, Policy, Scope, SpawnKind, Verdict,
+    Workspace,
+};
 use warden_policy::{allowed_command, units};
+use warden_proto::msg::proc::GroupSetup;
 
 /// Where neither a flag nor a policy bounds the time: longer than any command, and short enough for every clock.
 const NO_BOUND: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -98,11 +105,13 @@ pub fn run(args: JailArgs, json: bool) -> Result<Answer, Failure> {
         command: name,
     };
     let streams = Streams::take(!json)?;
-    let request = Request { policy, user: args.user, deciding: layers.files, programs, quiet: json, guests: false };
+    let (first, begun) = begin_early(policy.clone(), &errand)?;
+    let (deciding, user) = (layers.files, args.user);
+    let request = Request { policy, user, deciding, programs, quiet: json, guests: false, first };
     // Who names no folder and has no policy may not have thought of it; a person is told, and no log is filled with it.
     let hint = request.policy.workspaces().is_empty() && !json && terminal::is_watched();
     let started = Instant::now();
-    let play = async move |session: Rc<Session>| play(&session, errand, streams).await;
+    let play = async move |session: Rc<Session>| play(&session, errand, streams, &begun).await;
     let ((ended, id), head) = session::run(request, play)?;
     let mut answer = outcome::command(ended, &id, started.elapsed(), head.as_ref());
     if hint && answer.status != 0 && answer.note.is_empty() {
@@ -112,17 +121,50 @@ pub fn run(args: JailArgs, json: bool) -> Result<Answer, Failure> {
     Ok(answer)
 }
 
-/// Runs the command as a task of its own, on the record from before it begins to after it has ended.
-async fn play(session: &Session, errand: Errand, streams: Streams) -> Result<(Ended, String), Failure> {
-    let id = task_id()?;
-    let name = crate::cache::hex(&id);
-    let policy = session.policy.clone();
-    let policy_hash = HexDigest::parse(policy.hash()).unwrap_or(HexDigest::ZERO);
-    let record = TaskRecord { task: &name, policy_hash: &policy_hash };
-    let workspaces = policy.workspaces().iter().map(|each| (each.label.clone(), each.access.name())).collect();
-    let about = About { kind: "command", manifest: None, guest: None, workspaces };
+/// The task's name, and the start of what will run its command.
+struct Begun {
+    id: [u8; 16],
+    early: RefCell<Option<Early>>,
+}
+
+/// A command that the policy allows has its helper started while the broker still opens its log and shuts its jail. For one
+/// that it does not allow nothing is started: that is only for the record.
+fn begin_early(policy: Rc<Effective>, errand: &Errand) -> Result<(Option<First>, Rc<Begun>), Failure> {
+    let begun = Rc::new(Begun { id: task_id()?, early: RefCell::default() });
+    if !is_allowed(&policy, errand) {
+        return Ok((None, begun));
+    }
+    let filled = begun.clone();
+    let first: First = Box::new(move |opened| {
+        let (runtime, workspaces, group) = (opened.runtime, opened.workspaces.to_vec(), opened.group);
+        // What fails here fails again, and is said, where the command is to start.
+        let (Ok(programs), Ok(scratch)) = (opened.programs_of_task(), opened.scratch_of_task()) else { return };
+        let spec = spec(policy, workspaces, programs, scratch, group);
+        *filled.early.borrow_mut() = Early::begin(runtime, filled.id, &spec).ok();
+    });
+    Ok((Some(first), begun))
+}
+
+/// Whether the policy allows it, here or where the command starts by itself. The task decides again.
+fn is_allowed(policy: &Effective, errand: &Errand) -> bool {
+    let args: Vec<&str> = errand.args.iter().map(String::as_str).collect();
+    [errand.stands.as_deref(), None].into_iter().any(|cwd| {
+        let (command, args, cwd) = (errand.command.as_str(), args.as_slice(), cwd.map(PathArg::Text));
+        let call = Call::Spawn { kind: SpawnKind::Spawn, command, args, cwd, env_names: &[], timeout: None };
+        matches!(policy.decide(&call), Ok(Verdict::Allow(_)))
+    })
+}
+
+/// What the command may do and spend.
+fn spec(
+    policy: Rc<Effective>,
+    workspaces: Vec<OpenedWorkspace>,
+    programs: Vec<OwnedFd>,
+    scratch: Option<OwnedFd>,
+    group: Option<GroupSetup>,
+) -> Spec {
     let limit = |key| policy.limits().get(key).unwrap_or(u64::MAX);
-    let spec = Spec {
+    Spec {
         allowance: allowance(&policy, NO_BOUND),
         fuel: None,
         memory_bytes: limit(LimitKey::Memory),
@@ -130,15 +172,33 @@ async fn play(session: &Session, errand: Errand, streams: Streams) -> Result<(En
         player: None,
         predicates: Vec::new(),
         runbook: None,
-        workspaces: session.workspaces.clone(),
-        programs: session.programs_of_task()?,
-        scratch: session.scratch_of_task()?,
-        group: session.group,
+        workspaces,
+        programs,
+        scratch,
+        group,
         recording: None,
-        policy: policy.clone(),
-    };
+        policy,
+    }
+}
+
+/// Runs the command as a task of its own, on the record from before it begins to after it has ended.
+async fn play(
+    session: &Session,
+    errand: Errand,
+    streams: Streams,
+    Begun { id, early }: &Begun,
+) -> Result<(Ended, String), Failure> {
+    let (id, early) = (*id, early.take());
+    let name = crate::cache::hex(&id);
+    let policy = session.policy.clone();
+    let policy_hash = HexDigest::parse(policy.hash()).unwrap_or(HexDigest::ZERO);
+    let record = TaskRecord { task: &name, policy_hash: &policy_hash };
+    let workspaces = policy.workspaces().iter().map(|each| (each.label.clone(), each.access.name())).collect();
+    let about = About { kind: "command", manifest: None, guest: None, workspaces };
+    let (programs, scratch) = (session.programs_of_task()?, session.scratch_of_task()?);
+    let spec = spec(policy.clone(), session.workspaces.clone(), programs, scratch, session.group);
     record.begins(&mut session.around.audit.borrow_mut(), &about)?;
-    let mut ended = Task::errand(spec, session.around.clone(), id, errand, streams).await;
+    let mut ended = Task::errand(spec, session.around.clone(), (id, early), errand, streams).await;
     for what in &session.degraded {
         ended.report.degrade(what);
     }

@@ -61,7 +61,8 @@ pub fn run(args: RunArgs, json: bool) -> Result<Answer, Failure> {
     let layers = layers::read(user, Some(request))?;
     let policy = Rc::new(layers.policy);
     let programs = layers::open_programs(&policy)?;
-    let request = Request { policy, user: args.user, deciding: layers.files, programs, quiet: json, guests: true };
+    let request =
+        Request { policy, user: args.user, deciding: layers.files, programs, quiet: json, guests: true, first: None };
     let started = Instant::now();
     let guest = guest_of(kind, module, json);
     let play = async move |session: Rc<Session>| guest::run(&session, guest, Rc::new(progress::Silent)).await;

@@ -212,7 +212,7 @@ pub fn run_loop(task: LoopTask, json: bool) -> Result<Answer, Failure> {
     };
     let brain =
         deciding.iter().find(|file| ["the guest", "the brain"].contains(&file.what)).map(|file| file.path.clone());
-    let request = Request { policy, user: task.user, deciding, programs, quiet: json, guests: true };
+    let request = Request { policy, user: task.user, deciding, programs, quiet: json, guests: true, first: None };
     let progress = progress::for_terminal(json);
     let play = async move |session: Rc<Session>| guest::run(&session, guest, progress).await;
     let ((ended, id), head) = session::run(request, play).map_err(|failure| naming(failure, brain.as_deref()))?;

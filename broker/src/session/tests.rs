@@ -33,8 +33,15 @@ impl Host {
         let text = format!("version = 1\n[[fs.workspace]]\nlabel = \"w\"\npath = \"work\"\naccess = \"{access}\"\n");
         let layer = Policy::parse(&text, Format::Toml, "test", self.0.path()).unwrap();
         let effective = Rc::new(Effective::combine(None, Some(layer), None).unwrap());
-        let request =
-            Request { policy: effective, user: None, deciding: vec![], programs: vec![], quiet: true, guests: true };
+        let request = Request {
+            policy: effective,
+            user: None,
+            deciding: vec![],
+            programs: vec![],
+            quiet: true,
+            guests: true,
+            first: None,
+        };
         let facts = std::fs::metadata(&work).unwrap();
         let opened = OpenedWorkspace {
             id: 1,

@@ -5,6 +5,7 @@
 //! and then ends its whole tree (T-12).
 
 use super::act::{Act, outcome_of};
+use super::commands::Early;
 use super::monitor::ERRAND;
 use super::process_grants::Startable;
 use super::{Ended, Ending, Spec, Stop, Surroundings, Task, absent};
@@ -59,10 +60,20 @@ enum Over {
 }
 
 impl Task {
-    /// Runs one command to its end.
-    pub async fn errand(spec: Spec, around: Surroundings, id: [u8; 16], errand: Errand, streams: Streams) -> Ended {
+    /// Runs one command to its end. `early`: its helper, where that is starting already.
+    pub async fn errand(
+        spec: Spec,
+        around: Surroundings,
+        (id, mut early): ([u8; 16], Option<Early>),
+        errand: Errand,
+        streams: Streams,
+    ) -> Ended {
         let sinks = Sinks::keep(spec.output_max_bytes);
         let mut task = Self::new(spec, around, sinks, Rc::new(Silent), id);
+        if let Some(turns) = early.as_mut().and_then(Early::take_turns) {
+            let _ = task.helpers.turns.set(turns);
+        }
+        task.early = early;
         let ending = match task.perform_errand(&errand, streams).await {
             Ok(ending) | Err(Stop(ending)) => ending,
         };
@@ -95,7 +106,15 @@ impl Task {
                 }
                 Err(stop) => return Err(stop),
             },
-            Err(error) => Err(error),
+            Err(error) => {
+                // T-09: what was begun for it is on the record too.
+                if self.early.is_some()
+                    && let Err(stop) = self.need(Role::CapProcFront).await
+                {
+                    return Err(stop);
+                }
+                Err(error)
+            }
         };
         let start = match needed {
             Ok(start) => start,

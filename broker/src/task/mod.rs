@@ -8,6 +8,7 @@
 mod absent;
 mod act;
 mod answers;
+mod commands;
 mod errand;
 mod file_grants;
 mod files;
@@ -27,6 +28,7 @@ pub mod report;
 pub mod runbook;
 
 pub use crate::cancel::Cancel;
+pub use commands::Early;
 pub use errand::Errand;
 
 use crate::audit::{AuditLog, HexDigest};
@@ -196,6 +198,8 @@ pub struct Task {
     /// None where a person's own command is all there is.
     worker: Option<Jailed>,
     helpers: Helpers,
+    /// The start of its commands' helper, where it was begun before the task.
+    early: Option<Early>,
     handles: Handles,
     processes: Processes,
     ledger: Ledger,
@@ -284,6 +288,7 @@ impl Task {
             around,
             worker: None,
             helpers: Helpers::default(),
+            early: None,
             handles: Handles::default(),
             processes: Processes::default(),
             report: Report::default(),

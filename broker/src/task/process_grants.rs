@@ -53,7 +53,7 @@ impl Task {
             ProcCall::Run { command, .. } => {
                 let start = self.startable(SpawnKind::Spawn, command)?;
                 let patience = Duration::from_millis(start.command.timeout_ms).saturating_add(REPLY_DEADLINE);
-                let output_max_bytes = self.output_max_bytes();
+                let output_max_bytes = self.spec.output_max_bytes();
                 let call = ProcCall::Run { command: start.command.clone(), stdin: empty_body(), output_max_bytes };
                 Ok(start.prepared(call, patience))
             }

@@ -65,6 +65,7 @@ pub fn measure(folder: &Path, rounds: usize) -> Result<Measured, Failure> {
         programs: Vec::new(),
         quiet: true,
         guests: true,
+        first: None,
     };
     let (measured, _head) = session::run(request, async move |session| {
         let start = starts(&session, rounds).await?;
