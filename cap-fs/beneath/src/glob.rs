@@ -7,9 +7,9 @@
 //! Matching is a set of places in the glob after each name ([`Places`]), so a walk carries it down instead of matching whole
 //! paths again, and no glob takes more than linear time (T-06).
 
-use globset::{GlobBuilder, GlobMatcher};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+mod pattern;
+
+use pattern::Pattern;
 
 /// Most components of a glob; a bit each.
 const COMPONENTS_MAX: usize = 64;
@@ -25,7 +25,7 @@ pub enum GlobError {
     Long,
     /// A component is no pattern.
     #[error("a component of a deny glob is no pattern: {0}")]
-    Pattern(String),
+    Pattern(&'static str),
 }
 
 #[derive(Debug)]
@@ -37,8 +37,8 @@ enum Component {
         folded: Vec<u8>,
     },
     Pattern {
-        exact: GlobMatcher,
-        folded: GlobMatcher,
+        exact: Pattern,
+        folded: Pattern,
     },
 }
 
@@ -170,11 +170,10 @@ impl Component {
             (Self::AnyDepth, _) => true,
             (Self::Literal { exact, .. }, Case::Exact) => exact == name.exact,
             (Self::Literal { folded, .. }, Case::Folded) => *folded == name.folded,
-            (Self::Pattern { exact, .. }, Case::Exact) => exact.is_match(OsStr::from_bytes(name.exact)),
+            (Self::Pattern { exact, .. }, Case::Exact) => exact.is_match(name.exact),
             // Ranges such as `[A-Z]` are folded by the matcher; letters beyond ASCII by lower-casing the name as well.
             (Self::Pattern { folded, .. }, Case::Folded) => {
-                folded.is_match(OsStr::from_bytes(name.exact))
-                    || (name.folded != name.exact && folded.is_match(OsStr::from_bytes(&name.folded)))
+                folded.is_match(name.exact) || (name.folded != name.exact && folded.is_match(&name.folded))
             }
         }
     }
@@ -189,12 +188,8 @@ fn component(text: &str) -> Result<Component, GlobError> {
         }
         _ => {}
     }
-    let build = |fold: bool| {
-        let mut builder = GlobBuilder::new(text);
-        builder.literal_separator(true).backslash_escape(true).case_insensitive(fold);
-        builder.build().map(|glob| glob.compile_matcher()).map_err(|e| GlobError::Pattern(e.kind().to_string()))
-    };
-    Ok(Component::Pattern { exact: build(false)?, folded: build(true)? })
+    let parse = |case| Pattern::parse(text, case).map_err(GlobError::Pattern);
+    Ok(Component::Pattern { exact: parse(Case::Exact)?, folded: parse(Case::Folded)? })
 }
 
 /// Lower case, where it is text.
