@@ -5,6 +5,7 @@
 //! root unless it starts with `**`. A glob that matches a directory covers all beneath it (T-01).
 
 use globset::{GlobBuilder, GlobMatcher};
+use std::sync::OnceLock;
 
 use crate::model::Layer;
 
@@ -36,7 +37,9 @@ enum Component {
     Literal(String),
     Pattern {
         text: String,
-        matcher: GlobMatcher,
+        parsed: globset::Glob,
+        /// Compiled when a name is first compared with it: of most rules that never happens here.
+        matcher: OnceLock<GlobMatcher>,
     },
 }
 
@@ -57,7 +60,9 @@ impl Component {
         let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build();
         let glob =
             glob.map_err(|error| GlobError::Pattern { component: text.to_owned(), reason: error.kind().to_string() })?;
-        Ok(Component::Pattern { text: text.to_owned(), matcher: glob.compile_matcher() })
+        // A class of letters beyond ASCII may parse and not compile: that is found out here, not at the first name.
+        let matcher = if text.is_ascii() { OnceLock::new() } else { OnceLock::from(glob.compile_matcher()) };
+        Ok(Component::Pattern { text: text.to_owned(), parsed: glob, matcher })
     }
 
     fn text(&self) -> String {
@@ -73,7 +78,9 @@ impl Component {
         match self {
             Component::AnyDepth => true,
             Component::Literal(text) => text == name,
-            Component::Pattern { matcher, .. } => matcher.is_match(name),
+            Component::Pattern { parsed, matcher, .. } => {
+                matcher.get_or_init(|| parsed.compile_matcher()).is_match(name)
+            }
         }
     }
 }
