@@ -67,12 +67,7 @@ impl Pair {
 }
 
 /// Starts both and waits until both jails are shut.
-pub(super) async fn start(
-    runtime: &Runtime,
-    id: [u8; 16],
-    spec: &Spec,
-    turns: &OwnedFd,
-) -> Result<Helper, CallError> {
+pub(super) async fn start(runtime: &Runtime, id: [u8; 16], spec: &Spec, turns: &OwnedFd) -> Result<Helper, CallError> {
     Pair::prepare(runtime, id, spec, turns)?.start().await
 }
 

@@ -150,9 +150,12 @@ fn by_name() -> bool {
         && reported(life::lock_down_command(&Grants::none()))
 }
 
+fn open(path: &std::ffi::CStr, flags: i32) -> i32 {
+    call!(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags)
+}
+
 /// T-07: every right that a file's or a directory's rule gives, and the ones beside it that it does not.
 fn held_paths() {
-    let open = |path: &'static std::ffi::CStr, flags| call!(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags);
     let acts: &[(&str, Ended, Act)] = &[
         ("a system file is read", Ended::Worked, || open(c"/usr/bin/env", libc::O_RDONLY)),
         ("a system directory is listed", Ended::Worked, || open(c"/usr", libc::O_RDONLY | libc::O_DIRECTORY)),
