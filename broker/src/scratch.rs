@@ -76,13 +76,15 @@ impl Scratch {
 
 /// Scratch folders that no session has any more: of a broker that was killed, or what a command made impossible to remove.
 ///
-/// An empty one is removed. One that is not is renamed and returned by its new name, so that it is told of once; it stays
-/// as it is where `tell` says that nobody would read of it.
+/// One without a file in it is removed, with the empty folders of its commands. Another is renamed and returned by its new name,
+/// so that it is told of once; it stays as it is where `tell` says that nobody would read of it.
 pub fn sweep(run: &OwnedFd, tell: bool) -> Result<Vec<String>, Errno> {
     let mut left = Vec::new();
-    for (name, _lock) in abandoned(run)? {
+    for (name, folder) in abandoned(run)? {
+        remove_empty_folders(&folder);
+        let told_before = name.starts_with(TOLD_PREFIX);
         match unlinkat(run, name.as_str(), UnlinkatFlags::RemoveDir) {
-            Err(errno) if tell && errno != Errno::ENOENT => {}
+            Err(errno) if tell && !told_before && errno != Errno::ENOENT => {}
             _ => continue,
         }
         let told = name.replacen(PREFIX, TOLD_PREFIX, 1);
@@ -96,6 +98,17 @@ pub fn sweep(run: &OwnedFd, tell: bool) -> Result<Vec<String>, Errno> {
     Ok(left)
 }
 
+/// Removes the empty ones of the folders that lie in `folder` itself, and looks no deeper: the kernel says which are empty (T-06).
+fn remove_empty_folders(folder: &File) {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let Ok(mut listing) = nix::dir::Dir::openat(folder, ".", flags, Mode::empty()) else { return };
+    let names: Vec<_> = listing.iter().take(LISTED_MAX).flatten().map(|entry| entry.file_name().to_owned()).collect();
+    for name in names {
+        // `.`, `..`, files and folders with something in them stay.
+        let _ = unlinkat(folder, name.as_c_str(), UnlinkatFlags::RemoveDir);
+    }
+}
+
 /// Their names, each locked: what is being made now is not taken for abandoned.
 fn abandoned(run: &OwnedFd) -> Result<Vec<(String, File)>, Errno> {
     let mut listing = nix::dir::Dir::openat(run, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
@@ -103,7 +116,7 @@ fn abandoned(run: &OwnedFd) -> Result<Vec<(String, File)>, Errno> {
     for entry in listing.iter().take(LISTED_MAX) {
         let entry = entry?;
         let Ok(name) = entry.file_name().to_str() else { continue };
-        if name.starts_with(PREFIX)
+        if (name.starts_with(PREFIX) || name.starts_with(TOLD_PREFIX))
             && let Ok(folder) = open_folder(run, name)
             && folder.try_lock().is_ok()
         {
@@ -164,5 +177,23 @@ mod tests {
         drop(used);
         assert_eq!(sweep(&run, true).unwrap(), Vec::<String>::new());
         assert!(!dir.path().join(empty).exists() && dir.path().join("other").exists());
+    }
+
+    /// What a killed session leaves where its commands had made nothing: a folder for each of them, with nothing in it.
+    #[test]
+    fn empty_folders_of_commands_go_without_a_word_and_one_with_a_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = run(dir.path());
+        let make = |name: &str| std::fs::create_dir_all(dir.path().join(name)).unwrap();
+        for name in ["scratch-1/command-7-1", "scratch-1/command-7-2", "left-2/command-8-1", "scratch-3/command-9-1"] {
+            make(name);
+        }
+        make("left-4/command-9-1/deeper");
+        std::fs::write(dir.path().join("scratch-3/command-9-1/file"), "").unwrap();
+        std::os::unix::fs::symlink("/", dir.path().join("scratch-3/link")).unwrap();
+        assert_eq!(sweep(&run, true).unwrap(), ["left-3"]);
+        let there = |name: &str| dir.path().join(name).exists();
+        assert!(!there("scratch-1") && !there("left-2"), "nothing was in them");
+        assert!(there("left-3/command-9-1/file") && there("left-3/link") && there("left-4/command-9-1/deeper"));
     }
 }

@@ -23,6 +23,7 @@ use crate::terminal;
 use apart::{OurProgram, check_deciding, ours};
 use directories::{open_audit, open_cache, open_scratch};
 use nix::unistd::{Gid, Uid};
+pub use person::Hangup;
 use person::{Watch, rotate_on_hangup, watch_signals};
 use std::cell::{OnceCell, RefCell};
 use std::future::Future;
@@ -51,6 +52,8 @@ pub struct Request {
     pub guests: bool,
     /// What is to be begun as soon as it can be, beside the rest of the session's start.
     pub first: Option<First>,
+    /// What SIGHUP does.
+    pub hangup: Hangup,
 }
 
 /// Begins something with what is open by then.
@@ -132,6 +135,7 @@ where
         move |e: nix::errno::Errno| Failure::internal(format!("{what}: {e}"))
     };
     birth::harden().map_err(internal("warden could not make itself unreadable to others"))?;
+    check_open_files()?;
     // T-10: limits are merged by the least, and whoever asked for more is told, whatever form the result has.
     for narrowed in request.policy.narrowed_limits() {
         terminal::note(&format!("warden: {narrowed}"));
@@ -164,7 +168,7 @@ where
     let told = person.clone();
     let result = local.block_on(&runtime, async move {
         let runtime = Runtime::new(link)?;
-        let watch = watch_signals()?;
+        let watch = watch_signals(request.hangup)?;
         let _ = told.set(watch.cancel.clone());
         held.release().map_err(|e| Failure::internal(format!("warden could not take signals: {e}")))?;
         let as_root = identity == Identity::Root;
@@ -181,6 +185,22 @@ where
     let asked = person.get().is_some_and(|cancel: &watch::Receiver<Cancel>| *cancel.borrow() != Cancel::No);
     warden_spawner::await_end(spawner, if asked { SPAWNER_END_ASKED } else { SPAWNER_END });
     result
+}
+
+/// Open files that each of warden's processes gets along with: the front of cap-proc has four for each command.
+const OPEN_FILES_MIN: u64 = 128;
+
+/// With fewer a jailed process would end before it could say why.
+fn check_open_files() -> Result<(), Failure> {
+    let most = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(0, |(_, most)| most);
+    if most >= OPEN_FILES_MIN {
+        return Ok(());
+    }
+    let message = format!(
+        "a process may have {most} open files here and warden needs {OPEN_FILES_MIN}; give it more (`ulimit -Hn 1024` in the \
+         shell, LimitNOFILE= of a service)"
+    );
+    Err(Failure::new(Class::Unavailable, message))
 }
 
 /// What the spawner gets to end and reap everything it made.
@@ -245,7 +265,9 @@ async fn open_session(
     if as_root {
         degraded.push("the task runs as root (isolation.allow_root)".to_owned());
     }
-    rotate_on_hangup(audit.clone(), hangup);
+    if let Some(hangup) = hangup {
+        rotate_on_hangup(audit.clone(), hangup);
+    }
     // The last act before a task: from here on the broker opens nothing but beneath its own directories.
     let cache_dir = cache.as_ref().map(|cache| cache.directory().as_fd());
     let jail = warden_spawner::broker_jail::shut(audit_dir.as_fd(), run.as_fd(), cache_dir)

@@ -56,7 +56,7 @@ pub use manifest::{
 };
 pub use marks::Marks;
 pub use model::{
-    APPROVAL_TIMEOUT_DEFAULT, Access, Approval, ApprovalVia, Audit, AuditSink, Browser, BrowserDriver,
+    APPROVAL_TIMEOUT_DEFAULT, Access, Approval, ApprovalVia, Asked, Audit, AuditSink, Browser, BrowserDriver,
     COMMAND_TIMEOUT_DEFAULT, Command, CommandPath, Durability, Feature, Input, Isolation, Layer, Llm, LlmProvider,
     MAX_FILE_BYTES_DEFAULT, NetRule, Policy, Scope, Secret, SecretSource, SecretText, SecretUse, Tools,
     ToolsEscalation, ToolsPins, ToolsProfile, ToolsWorkspace, Workspace,

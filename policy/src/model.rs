@@ -20,7 +20,7 @@ pub use oversight::{
 };
 pub use secret::{Secret, SecretSource, SecretText, SecretUse};
 pub use tools::{Tools, ToolsEscalation, ToolsPins, ToolsProfile, ToolsWorkspace};
-pub use workspace::{Access, MAX_FILE_BYTES_DEFAULT, Workspace};
+pub use workspace::{Access, Asked, MAX_FILE_BYTES_DEFAULT, Workspace};
 
 /// Who speaks in a layer of policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

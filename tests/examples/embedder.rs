@@ -51,6 +51,7 @@ fn two_tasks(folder: &Path) -> Result<Value, Failure> {
         quiet: true,
         guests: true,
         first: None,
+        hangup: session::Hangup::NewSegment,
     };
     let brain = std::fs::read(warden_tests::sample("control-probe.wasm")).expect("the probe");
     let (seen, _head) = session::run(request, async move |session| {
@@ -105,6 +106,7 @@ async fn begin(
         programs: Vec::new(),
         scratch: None,
         group: None,
+        umask: wasi_warden::task::UMASK,
         recording: None,
     };
     let id = [u8::try_from(at).expect("small") + 1; 16];

@@ -1,8 +1,9 @@
 //! A copy of the installation in a place of its own, for tests that break a part of it.
 
-use crate::place::{Place, profile};
+use crate::place::{NOBODY, Place, profile};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -52,6 +53,9 @@ impl Installed {
         command.args(args).current_dir(place.path(".")).env_clear();
         command.envs(of_place.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if place.is_of_user() && crate::is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
         command
     }
 }

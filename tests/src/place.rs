@@ -69,6 +69,11 @@ impl Place {
         Self { as_user: true, ..Self::new() }
     }
 
+    /// Whether warden is started by a normal user.
+    pub(crate) fn is_of_user(&self) -> bool {
+        self.as_user
+    }
+
     /// A path in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

@@ -11,6 +11,17 @@ fn doctor(place: &Place, installed: &warden_tests::Installed) -> (Option<bool>, 
     (object["ok"].as_bool(), all.collect())
 }
 
+/// A doctor who says of each host that something is missing is not listened to where something is.
+#[test]
+fn doctor_finds_nothing_missing_in_a_whole_installation() {
+    for place in [Place::new(), Place::of_user()] {
+        let installed = place.install();
+        let (ok, missing) = doctor(&place, &installed);
+        assert_eq!((ok, missing), (Some(true), Vec::new()));
+        assert_eq!(Running::of(installed.command(&place, &["doctor"])).end().status, 0);
+    }
+}
+
 #[test]
 fn doctor_notices_a_program_that_cannot_be_executed() {
     let place = Place::new();

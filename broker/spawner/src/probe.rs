@@ -15,6 +15,7 @@ use warden_jail::delegation::Delegation;
 use warden_jail::fork::Forked;
 use warden_jail::landlock::Domain;
 use warden_jail::namespaces::{self, OwnIds};
+use warden_jail::notify::{self, Mediated, Network, Waiting};
 use warden_jail::{Grants, Isolation, LifeError, Role, life, process, root};
 
 pub use warden_jail::groups::Controllers;
@@ -128,20 +129,17 @@ fn lock_down(role: Role) -> Result<Isolation, LifeError> {
             life::lock_down(Role::CapProcRunner, &none)?;
             life::lock_down_command(&none)
         }
-        Role::CapProcCommandSupervised => {
-            life::lock_down(Role::CapProcRunner, &none)?;
-            supervised(&none)
-        }
+        Role::CapProcCommandSupervised => supervised(&none, Network::Refused),
+        Role::CapProcCommandNetwork => supervised(&none, Network::Connected),
         alone => life::lock_down(alone, &none),
     }
 }
 
-fn supervised(grants: &Grants<'_>) -> Result<Isolation, LifeError> {
+/// What a command has over the runner's jail where its keeper performs calls for it.
+fn supervised(grants: &Grants<'_>, network: Network) -> Result<Isolation, LifeError> {
+    life::lock_down(Role::CapProcRunner, grants)?;
     let domain = life::enter_command_domain(grants)?;
-    match warden_jail::notify::install_supervised(
-        warden_jail::notify::Waiting::Paths,
-        warden_jail::notify::Mediated::NOTHING,
-    ) {
+    match notify::install_supervised(Waiting::Paths, Mediated { network, ..Mediated::NOTHING }) {
         // The listener stays open to the child's end: no call of its own waits for an answer.
         Ok((listener, supervised)) => {
             std::mem::forget(listener);
@@ -291,6 +289,9 @@ mod tests {
         for role in Role::ALL {
             match try_role(role) {
                 Ok(degraded) => assert!(degraded.iter().all(|line| !line.is_empty()), "{role}: {degraded:?}"),
+                Err(why) if why.contains("lock that down first") => {
+                    panic!("{role} was tried without what is beneath it: {why}")
+                }
                 Err(why) => assert!(!why.is_empty(), "{role}"),
             }
         }

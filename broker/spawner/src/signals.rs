@@ -40,6 +40,16 @@ pub fn end_with_statuses() -> nix::Result<()> {
     Ok(())
 }
 
+/// Whether this process was started to ignore SIGHUP, as `nohup` starts what is to outlive its terminal. Asked before anything
+/// takes the signal.
+pub fn ignores_hangup() -> bool {
+    // SAFETY: all-zero is a valid value of this plain struct.
+    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: without a new action the call only writes the one that there is, to a struct of ours.
+    let asked = unsafe { libc::sigaction(libc::SIGHUP, std::ptr::null(), &raw mut now) };
+    asked == 0 && now.sa_sigaction == libc::SIG_IGN
+}
+
 /// Signals that wait, and what was let through before.
 #[derive(Debug)]
 pub struct Held(SigSet);

@@ -11,7 +11,7 @@ use crate::output::Sinks;
 use crate::progress::Progress;
 use crate::session::Session;
 use crate::task::runbook::Runbook;
-use crate::task::{Ended, Ending, Player, Spec, Task};
+use crate::task::{Ended, Ending, Player, Spec, Task, UMASK};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -112,6 +112,7 @@ async fn play(session: &Session, guest: Guest, progress: Rc<dyn Progress>, id: [
         programs: session.programs_of_task()?,
         scratch: session.scratch_of_task()?,
         group: session.group,
+        umask: UMASK,
         recording: guest.recording,
         policy: policy.clone(),
     };

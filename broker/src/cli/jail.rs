@@ -3,33 +3,54 @@
 //! What `bwrap`, `landrun` or `srt` do for a person, within the same policies, limits and log as a guest's commands. No
 //! worker, template or compiler is started for it.
 
+mod request;
+
 use super::guest::{put_end, task_id};
 use super::layers::{self, UserLayer};
 use super::limits::allowance;
 use super::{Answer, outcome};
 use crate::audit::{About, HexDigest, TaskRecord};
-use crate::failure::{Class, Failure};
+use crate::failure::Failure;
 use crate::runtime::OpenedWorkspace;
-use crate::session::{self, First, Request, Session};
+use crate::session::{self, First, Hangup, Request, Session};
 use crate::streams::Streams;
 use crate::task::{Early, Ended, Ending, Errand, Spec, Task};
 use crate::terminal;
 use clap::Args;
+use nix::sys::stat::{Mode, umask};
+use request::{at, request};
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use warden_policy::{
-    Access, Call, Command, CommandPath, Effective, Layer, LimitKey, PathArg, Policy, Scope, SpawnKind, Verdict,
-    Workspace,
-};
-use warden_policy::{allowed_command, units};
+use warden_policy::{Call, Effective, LimitKey, PathArg, SpawnKind, Verdict};
 use warden_proto::msg::proc::GroupSetup;
 
 /// Where neither a flag nor a policy bounds the time: longer than any command, and short enough for every clock.
 const NO_BOUND: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What holds in the workspaces, named as the keys of a policy.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Rules of the workspaces")]
+struct FileArgs {
+    /// What no command may see the inside of, such as '**/.env'; repeatable
+    #[arg(long, value_name = "GLOB")]
+    deny: Vec<String>,
+    /// What may be read and not changed; repeatable
+    #[arg(long, value_name = "GLOB")]
+    deny_write: Vec<String>,
+    /// Let what would run later outside be written: .git/hooks, .git/config, .envrc, .vscode, .idea, .cargo/config
+    #[arg(long)]
+    allow_run_later: bool,
+    /// Let programs that lie in a workspace be run
+    #[arg(long)]
+    exec_workspace: bool,
+    /// Longest file (64MiB unless this or a policy says otherwise, and never more than --fs-written)
+    #[arg(long, value_name = "SIZE")]
+    max_file: Option<String>,
+}
 
 /// `warden jail`
 #[derive(Debug, Args)]
@@ -39,20 +60,23 @@ libraries read-only, a private directory as $HOME and $TMPDIR that is gone after
 --workspace none. It gets no network, no socket of another program, no terminal and none of your environment.\n\n\
 With a policy (--policy, else your own, within the system's) CMD is a `[[proc.command]]` of it, by name or by its path: its arguments, \
 environment, working directory and timeout hold. Flags only narrow: --workspace must lie in a workspace of the policy, --allow-proc must \
-name commands of it, and limits are the least.\n\n\
+name commands of it, --deny and --deny-write come on top of its rules, and limits are the least. What asks for more (--allow-run-later, \
+--exec-workspace, --max-file, :rw) where the policy does not say so ends with 126 and names both rules.\n\n\
 CMD without a slash is looked up once in /usr/bin and /bin; with one it is that file, which may not lie where the command itself could \
 write. The command starts where you stand, if that lies in a workspace, else in the command's `cwd` or the first workspace, else in its \
 private directory. When it ends, everything that it started ends.\n\n\
 Standard input, output and error are passed through pipes, to their ends and without a bound; a terminal is never handed on, and what is \
 shown on one is shown with control characters made visible, but newline, tab, carriage return and colours. The log keeps length and \
 SHA-256 of each stream.\n\n\
-The rules of a workspace hold: what is denied is EACCES to the command, what it may not change EROFS, and the log names the rule. What would \
-run later outside, such as .git/hooks, is never written. Where a host does not allow this, the command is refused, or with --unchecked runs without, \
-and the result says `degraded`.\n\n\
+The rules of a workspace hold: what is denied, and what may not be changed, is EACCES to the command, and standard error, result and log \
+name rule and path. What would run later outside (.git/hooks, .git/config, .envrc, .vscode, .idea, .cargo/config) is not written, so that \
+`git init` and `git clone` need --allow-run-later. Where a host does not allow this, the command is refused, or with --unchecked runs \
+without, and the result says `degraded`.\n\n\
 Exit status: the command's own, or 128+N when signal N ended it; 124 its time or a budget was used up, 125 warden failed, 126 denied, \
-127 not found, 130 or 143 when you ended it, 2 for a mistake on the command line or in a policy.\n\n\
-Examples:\n  warden jail ls -l /usr\n  warden jail --workspace .:ro -- grep -rn TODO .\n  warden jail --policy warden.toml -- cargo test\n  \
-curl -s https://example.org/data.json | warden jail -- jq .name"
+127 not found, 130, 143 or 129 when you or the end of your terminal ended it, 2 for a mistake on the command line or in a policy.\n\n\
+Examples:\n  warden jail ls -l /usr\n  warden jail --workspace .:ro -- grep -rn TODO .\n  \
+warden jail --workspace . --deny '**/.env' -- npm test\n  warden jail --workspace . --allow-run-later -- git init\n  \
+warden jail --policy warden.toml -- cargo test\n  curl -s https://example.org/data.json | warden jail -- jq .name"
 )]
 pub struct JailArgs {
     /// A policy to stay within, instead of your own
@@ -61,9 +85,11 @@ pub struct JailArgs {
     /// A folder for the command, read-write unless `:ro` follows; repeatable. Without a policy and without this: none
     #[arg(long, value_name = "D[:ro|:rw]")]
     workspace: Vec<String>,
-    /// With a policy: narrow its commands to these; repeatable
+    /// Run CMD only if it is one of these; repeatable. With a policy they must be commands of it
     #[arg(long, value_name = "CMD")]
     allow_proc: Vec<String>,
+    #[command(flatten)]
+    files: FileArgs,
     /// On a host where the rules of files cannot be kept on a command: run it without them
     #[arg(long)]
     unchecked: bool,
@@ -73,6 +99,9 @@ pub struct JailArgs {
     /// Most memory, such as 2GiB; a command has four times this over all its processes, and never less than 1GiB
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
+    /// Most that files may grow by, all together (100MiB unless this or a policy says otherwise)
+    #[arg(long, value_name = "SIZE")]
+    fs_written: Option<String>,
     /// Most processes at once (16 unless this or a policy says otherwise)
     #[arg(long, value_name = "N")]
     processes: Option<u64>,
@@ -106,8 +135,9 @@ pub fn run(args: JailArgs, json: bool) -> Result<Answer, Failure> {
     };
     let streams = Streams::take(!json)?;
     let (first, begun) = begin_early(policy.clone(), &errand)?;
+    let hangup = Hangup::Ends;
     let (deciding, user) = (layers.files, args.user);
-    let request = Request { policy, user, deciding, programs, quiet: json, guests: false, first };
+    let request = Request { policy, user, deciding, programs, quiet: json, guests: false, first, hangup };
     // Who names no folder and has no policy may not have thought of it; a person is told, and no log is filled with it.
     let hint = request.policy.workspaces().is_empty() && !json && terminal::is_watched();
     let started = Instant::now();
@@ -124,13 +154,14 @@ pub fn run(args: JailArgs, json: bool) -> Result<Answer, Failure> {
 /// The task's name, and the start of what will run its command.
 struct Begun {
     id: [u8; 16],
+    umask: u32,
     early: RefCell<Option<Early>>,
 }
 
 /// A command that the policy allows has its helper started while the broker still opens its log and shuts its jail. For one
 /// that it does not allow nothing is started: that is only for the record.
 fn begin_early(policy: Rc<Effective>, errand: &Errand) -> Result<(Option<First>, Rc<Begun>), Failure> {
-    let begun = Rc::new(Begun { id: task_id()?, early: RefCell::default() });
+    let begun = Rc::new(Begun { id: task_id()?, umask: own_umask(), early: RefCell::default() });
     if !is_allowed(&policy, errand) {
         return Ok((None, begun));
     }
@@ -139,7 +170,7 @@ fn begin_early(policy: Rc<Effective>, errand: &Errand) -> Result<(Option<First>,
         let (runtime, workspaces, group) = (opened.runtime, opened.workspaces.to_vec(), opened.group);
         // What fails here fails again, and is said, where the command is to start.
         let (Ok(programs), Ok(scratch)) = (opened.programs_of_task(), opened.scratch_of_task()) else { return };
-        let spec = spec(policy, workspaces, programs, scratch, group);
+        let spec = spec(policy, workspaces, programs, scratch, (group, filled.umask));
         *filled.early.borrow_mut() = Early::begin(runtime, filled.id, &spec).ok();
     });
     Ok((Some(first), begun))
@@ -161,7 +192,7 @@ fn spec(
     workspaces: Vec<OpenedWorkspace>,
     programs: Vec<OwnedFd>,
     scratch: Option<OwnedFd>,
-    group: Option<GroupSetup>,
+    (group, umask): (Option<GroupSetup>, u32),
 ) -> Spec {
     let limit = |key| policy.limits().get(key).unwrap_or(u64::MAX);
     Spec {
@@ -176,6 +207,7 @@ fn spec(
         programs,
         scratch,
         group,
+        umask,
         recording: None,
         policy,
     }
@@ -186,7 +218,7 @@ async fn play(
     session: &Session,
     errand: Errand,
     streams: Streams,
-    Begun { id, early }: &Begun,
+    Begun { id, umask, early }: &Begun,
 ) -> Result<(Ended, String), Failure> {
     let (id, early) = (*id, early.take());
     let name = crate::cache::hex(&id);
@@ -196,7 +228,7 @@ async fn play(
     let workspaces = policy.workspaces().iter().map(|each| (each.label.clone(), each.access.name())).collect();
     let about = About { kind: "command", manifest: None, guest: None, workspaces };
     let (programs, scratch) = (session.programs_of_task()?, session.scratch_of_task()?);
-    let spec = spec(policy.clone(), session.workspaces.clone(), programs, scratch, session.group);
+    let spec = spec(policy.clone(), session.workspaces.clone(), programs, scratch, (session.group, *umask));
     record.begins(&mut session.around.audit.borrow_mut(), &about)?;
     let mut ended = Task::errand(spec, session.around.clone(), (id, early), errand, streams).await;
     for what in &session.degraded {
@@ -212,6 +244,14 @@ async fn play(
     Ok((ended, name))
 }
 
+/// What the caller's files are not made with: a command of the caller's own makes them as the caller does.
+fn own_umask() -> u32 {
+    // It is read by changing it; there is one thread.
+    let own = umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    umask(own);
+    own.bits()
+}
+
 fn texts(words: &[OsString]) -> Result<Vec<String>, Failure> {
     let text = |word: &OsString| {
         let text = word.to_str().filter(|text| !text.contains('\0'));
@@ -221,126 +261,6 @@ fn texts(words: &[OsString]) -> Result<Vec<String>, Failure> {
         })
     };
     words.iter().map(text).collect()
-}
-
-/// The flags as the task's layer. With no policy above it is the policy.
-fn request(
-    args: &JailArgs,
-    command: &str,
-    above: &[&Policy],
-    current: &Result<PathBuf, Failure>,
-) -> Result<Policy, Failure> {
-    let alone = above.is_empty();
-    let mut request = Policy::empty(super::REQUEST_OF_FLAGS, Scope::Request);
-    if alone || !args.workspace.is_empty() {
-        request.workspaces = Some(workspaces(&args.workspace, current)?);
-    }
-    let mut named: Vec<&str> = args.allow_proc.iter().map(String::as_str).collect();
-    if alone || (args.unchecked && named.is_empty()) {
-        named.insert(0, command);
-    }
-    if !named.is_empty() {
-        let mut commands = commands(&named, current)?;
-        for command in &mut commands {
-            // T-10: to name a command is not to give up the rules of files; that is asked for by its own name.
-            command.unchecked = args.unchecked;
-            if alone {
-                // A person's own command has the person's patience; --timeout bounds it.
-                command.timeout = NO_BOUND;
-            }
-        }
-        request.commands = Some(commands);
-    }
-    if let Some(text) = &args.memory {
-        let bytes = units::parse_size(text).map_err(|e| Failure::usage(format!("--memory {text}: {e}")))?;
-        request.limits.set(LimitKey::Memory, bytes);
-    }
-    if let Some(text) = &args.timeout {
-        let wall = units::parse_duration(text).map_err(|e| Failure::usage(format!("--timeout {text}: {e}")))?;
-        request.limits.set_wall(wall);
-    }
-    if let Some(processes) = args.processes {
-        request.limits.set(LimitKey::Processes, processes);
-    }
-    layers::resolve(&mut request, Layer::Task)?;
-    not_found(&request)?;
-    name_as_above(&mut request, above);
-    Ok(request)
-}
-
-/// One file has several paths where `/bin` is a link to `/usr/bin`: a flag means the policy's, where it is the same file.
-fn name_as_above(request: &mut Policy, above: &[&Policy]) {
-    let file = |path: &CommandPath| match path {
-        CommandPath::File(path) => path.canonicalize().ok(),
-        CommandPath::Lookup(_) => None,
-    };
-    for command in request.commands.iter_mut().flatten() {
-        let mut same = above.iter().flat_map(|policy| policy.commands.iter().flatten());
-        let same = same.find(|each| each.name == command.name && file(&each.path) == file(&command.path));
-        if let Some(same) = same {
-            command.path = same.path.clone();
-        }
-    }
-}
-
-fn at(current: &Result<PathBuf, Failure>, path: &Path) -> Result<PathBuf, Failure> {
-    match current {
-        _ if path.is_absolute() => Ok(path.to_owned()),
-        Ok(current) => Ok(current.join(path)),
-        Err(failure) => Err(Failure::new(failure.class, failure.message.clone())),
-    }
-}
-
-/// `D`, `D:rw` or `D:ro`, each with a label of its own.
-fn workspaces(flags: &[String], current: &Result<PathBuf, Failure>) -> Result<Vec<Workspace>, Failure> {
-    let one = |(index, flag): (usize, &String)| {
-        let (path, access) = match flag.rsplit_once(':') {
-            Some((path, "ro")) => (path, Access::ReadOnly),
-            Some((path, "rw")) => (path, Access::ReadWrite),
-            _ => (flag.as_str(), Access::ReadWrite),
-        };
-        if path.is_empty() {
-            return Err(Failure::usage("--workspace: name a folder"));
-        }
-        let label = if index == 0 { "workspace".to_owned() } else { format!("workspace-{}", index.saturating_add(1)) };
-        Ok(Workspace::new(label, at(current, Path::new(path))?, access))
-    };
-    flags.iter().enumerate().map(one).collect()
-}
-
-fn commands(named: &[&str], current: &Result<PathBuf, Failure>) -> Result<Vec<Command>, Failure> {
-    let mut commands: Vec<Command> = Vec::new();
-    for word in named {
-        let base = at(current, Path::new(if word.starts_with('/') { "/" } else { "" }))?;
-        let command = allowed_command(word, &base).map_err(|why| Failure::usage(format!("{word}: {why}")))?;
-        match commands.iter().find(|each| each.name == command.name) {
-            Some(same) if same.path == command.path => {}
-            Some(_) => return Err(Failure::usage(format!("two different files are named `{}`", command.name))),
-            None => commands.push(command),
-        }
-    }
-    Ok(commands)
-}
-
-/// A command of the command line that is not there: 127, as a shell says.
-fn not_found(request: &Policy) -> Result<(), Failure> {
-    for command in request.commands.iter().flatten() {
-        match &command.path {
-            CommandPath::Lookup(name) => {
-                let message = format!("{name}: no such program in /usr/bin or /bin");
-                return Err(Failure::new(Class::NotFound, message));
-            }
-            CommandPath::File(path) => {
-                let gone = |e: &std::io::Error| {
-                    matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
-                };
-                if std::fs::metadata(path).is_err_and(|e| gone(&e)) {
-                    return Err(Failure::new(Class::NotFound, format!("{} does not exist", path.display())));
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The name by which the policy knows a command: of a path, that of the command which is this very path.

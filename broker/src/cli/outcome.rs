@@ -98,6 +98,11 @@ pub fn fault_of(ending: &Ending, policy: &Effective) -> Fault {
         Ending::Command(exit) if exit.timed_out => {
             (Class::Timeout, "the command's own time was up (its `timeout` in the policy) and it was ended".to_owned())
         }
+        // What it wrote to, if that is known, stands among the denials, with the rule.
+        Ending::Command(Exit { signal: Some(SIGXFSZ), .. }) => {
+            let name = signal_name(Some(SIGXFSZ));
+            (Class::Trap, format!("{name} ended the command: it wrote to a file that is as long as a file may be"))
+        }
         Ending::Command(Exit { signal, .. }) => (Class::Trap, format!("{} ended the command", signal_name(*signal))),
         Ending::NotRun(error) => (class_of(error.code), told(error)),
         Ending::Verdict(Verdict::Exhausted(why)) => (Class::Budget, why.clone()),
@@ -116,6 +121,9 @@ pub fn fault_of(ending: &Ending, policy: &Effective) -> Fault {
         }
     }
 }
+
+/// The kernel's answer to who writes beyond RLIMIT_FSIZE.
+const SIGXFSZ: i32 = 25;
 
 fn signal_name(signal: Option<i32>) -> String {
     let name = signal.and_then(|number| Signal::try_from(number).ok());
@@ -160,6 +168,7 @@ fn run_json(ended: &mut Ended, end: &Result<i32, Fault>, id: &str, took: Duratio
         "task_id": id,
         "usage": usage,
         "denials": ended.report.denials_json(),
+        "denials_total": ended.report.denials_total,
         "isolation": ended.report.isolation_json(),
         "audit": audit_json(head),
     })
@@ -180,6 +189,23 @@ fn status_of(end: &Result<i32, Fault>, ending: &Ending) -> i32 {
 /// Denials that a person is shown; the result has more.
 const DENIALS_SHOWN: usize = 20;
 
+/// What a person's own command was refused, and what lifts that; how much more there was.
+fn denied_lines(ended: &Ended) -> Vec<String> {
+    let shown = ended.report.denials.iter().take(DENIALS_SHOWN);
+    let mut lines: Vec<String> = shown
+        .map(|denial| {
+            let remedy = remedies::of_rule(&ended.policy, &denial.rule);
+            denied_line(denial) + &remedy.map(|remedy| format!(" ({remedy})")).unwrap_or_default()
+        })
+        .collect();
+    let told = u64::try_from(lines.len()).unwrap_or(u64::MAX);
+    match ended.report.denials_total.saturating_sub(told) {
+        0 => {}
+        more => lines.push(format!("warden: and {more} more, of these or of others")),
+    }
+    lines
+}
+
 fn denied_line(denial: &Denial) -> String {
     format!("warden: denied {} {} [{}]", denial.capability, one_line(&denial.target, 80), denial.rule)
 }
@@ -190,15 +216,16 @@ pub fn command(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>) 
     let status = status_of(&end, &ended.ending);
     let json = run_json(&mut ended, &end, id, took, head);
     let mut lines: Vec<String> = Vec::new();
-    // A signal is told by the status, as every shell does.
+    // A signal is told by the status, as every shell does; one that a limit sent is told.
+    let by_limit = matches!(ended.ending, Ending::Command(Exit { signal: Some(SIGXFSZ), .. }));
     if let Err((class, why)) = &end
-        && *class != Class::Trap
+        && (*class != Class::Trap || by_limit)
     {
         lines.push(format!("warden: {}", one_line(why, 600)));
     }
     // Of a command that ran: what it was refused. One that was not run has said so.
     if !matches!(ended.ending, Ending::NotRun(_)) {
-        lines.extend(ended.report.denials.iter().take(DENIALS_SHOWN).map(denied_line));
+        lines.extend(denied_lines(&ended));
     }
     if !ended.report.degraded.is_empty() {
         lines.push(format!("warden: degraded: {}", one_line(&ended.report.degraded.join("; "), 1000)));
@@ -225,6 +252,10 @@ pub fn program(mut ended: Ended, id: &str, took: Duration, head: Option<&Head>) 
     for denial in ended.report.denials.iter().take(DENIALS_SHOWN) {
         note.push('\n');
         note.push_str(&denied_line(denial));
+    }
+    let shown = u64::try_from(DENIALS_SHOWN).unwrap_or(u64::MAX);
+    if ended.report.denials_total > shown {
+        note.push_str(&format!("\nwarden: and {} more", ended.report.denials_total.saturating_sub(shown)));
     }
     Answer { json, text: String::new(), note: note.trim_start().to_owned(), status }
 }
@@ -265,6 +296,7 @@ pub fn task(mut ended: Ended, id: &str, head: Option<&Head>, transcript: Option<
         "result": ended.outcome,
         "usage": usage,
         "denials": ended.report.denials_json(),
+        "denials_total": ended.report.denials_total,
         "isolation": ended.report.isolation_json(),
         "transcript": transcript,
         "error": error,

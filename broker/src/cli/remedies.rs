@@ -1,4 +1,5 @@
-//! What to do where a limit ended a task: the very place that set it, and only flags that the command has.
+//! What to do where a limit ended a task, or a rule refused something to a person's own command: the very place that set it,
+//! and only flags that the command has.
 
 use crate::cli::REQUEST_OF_FLAGS;
 use crate::progress::one_line;
@@ -39,6 +40,36 @@ pub fn of_limit(policy: &Effective, key: LimitKey) -> String {
     }
 }
 
+/// What lifts a rule for a person's own command (`warden jail`): a flag where flags said it, else the key and its file.
+pub fn of_rule(policy: &Effective, rule: &str) -> Option<String> {
+    let (layer, place) = rule.split_once(':')?;
+    let files = policy.layer_files();
+    let file = files.iter().find(|(each, _)| each.name() == layer).map(|(_, file)| *file);
+    let by_flags = file.is_none_or(|file| file == REQUEST_OF_FLAGS);
+    let (section, key) = match place.strip_prefix("fs.workspace.") {
+        Some(rest) => {
+            let (label, key) = rest.split_once('.')?;
+            (format!("[[fs.workspace]] `{label}`"), key)
+        }
+        None => ("[limits]".to_owned(), place.strip_prefix("limits.")?),
+    };
+    let built_in = key.starts_with("deny_write.builtin[");
+    let name = if built_in { "allow_run_later" } else { key.split(['.', '[']).next().unwrap_or(key) };
+    if !by_flags {
+        let wanted = if built_in { " = true" } else { "" };
+        return Some(format!("see `{name}{wanted}` of {section} in {}", one_line(file?, FILE_MAX_CHARS)));
+    }
+    Some(match name {
+        "allow_run_later" => "--allow-run-later lifts it".to_owned(),
+        "deny" => "it is one of --deny".to_owned(),
+        "deny_write" => "it is one of --deny-write".to_owned(),
+        "access" => "--workspace gives that folder :ro".to_owned(),
+        "max_file" => "give more with --max-file".to_owned(),
+        "fs_written" => "give more with --fs-written".to_owned(),
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,5 +108,29 @@ mod tests {
         let text = hint(small(), request(REQUEST_OF_FLAGS, &[(LimitKey::Wall, 1000)]), LimitKey::Wall);
         assert_eq!(text, "the limit is 1s, by task:limits.wall; give more with --timeout");
         assert!(hint(None, request(REQUEST_OF_FLAGS, &[]), LimitKey::Memory).ends_with("give more with --memory"));
+    }
+
+    #[test]
+    fn a_rule_is_lifted_where_it_was_said() {
+        let files = "[[fs.workspace]]\nlabel = \"repo\"\npath = \"/srv\"\naccess = \"read-write\"\ndeny = [\"a\"]\n";
+        let both = Effective::combine(None, Some(user(files)), Some(request(REQUEST_OF_FLAGS, &[]))).unwrap();
+        let alone = Effective::combine(None, None, Some(request(REQUEST_OF_FLAGS, &[]))).unwrap();
+        let lifts = |policy: &Effective, rule: &str| of_rule(policy, rule).unwrap_or_default();
+        let built_in = "fs.workspace.repo.deny_write.builtin[1]";
+        assert_eq!(
+            lifts(&both, &format!("user:{built_in}")),
+            "see `allow_run_later = true` of [[fs.workspace]] `repo` in warden.toml"
+        );
+        assert_eq!(
+            lifts(&both, "user:fs.workspace.repo.deny[0]"),
+            "see `deny` of [[fs.workspace]] `repo` in warden.toml"
+        );
+        assert_eq!(lifts(&both, "user:limits.fs_written"), "see `fs_written` of [limits] in warden.toml");
+        assert_eq!(lifts(&both, "task:fs.workspace.repo.deny[0]"), "it is one of --deny");
+        assert_eq!(lifts(&alone, &format!("task:{built_in}")), "--allow-run-later lifts it");
+        assert_eq!(lifts(&alone, "task:fs.workspace.workspace.max_file"), "give more with --max-file");
+        for unknown in ["default-deny", "task:proc.command.sh", "task:fs.workspace.w"] {
+            assert_eq!(of_rule(&alone, unknown), None, "{unknown}");
+        }
     }
 }

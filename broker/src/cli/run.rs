@@ -6,7 +6,7 @@ use super::limits::LimitArgs;
 use super::{Answer, outcome};
 use crate::failure::{Class, Failure};
 use crate::progress;
-use crate::session::{self, Request, Session};
+use crate::session::{self, Hangup, Request, Session};
 use clap::Args;
 use nix::fcntl::OFlag;
 use std::io::Read;
@@ -61,8 +61,16 @@ pub fn run(args: RunArgs, json: bool) -> Result<Answer, Failure> {
     let layers = layers::read(user, Some(request))?;
     let policy = Rc::new(layers.policy);
     let programs = layers::open_programs(&policy)?;
-    let request =
-        Request { policy, user: args.user, deciding: layers.files, programs, quiet: json, guests: true, first: None };
+    let request = Request {
+        policy,
+        user: args.user,
+        deciding: layers.files,
+        programs,
+        quiet: json,
+        guests: true,
+        first: None,
+        hangup: Hangup::NewSegment,
+    };
     let started = Instant::now();
     let guest = guest_of(kind, module, json);
     let play = async move |session: Rc<Session>| guest::run(&session, guest, Rc::new(progress::Silent)).await;

@@ -10,7 +10,7 @@ use crate::deciding::Deciding;
 use crate::failure::{Class, Failure};
 use crate::places::program_folders;
 use crate::progress;
-use crate::session::{self, Request, Session};
+use crate::session::{self, Hangup, Request, Session};
 use crate::task::runbook::Runbook;
 use clap::Args;
 use serde_json::json;
@@ -212,7 +212,9 @@ pub fn run_loop(task: LoopTask, json: bool) -> Result<Answer, Failure> {
     };
     let brain =
         deciding.iter().find(|file| ["the guest", "the brain"].contains(&file.what)).map(|file| file.path.clone());
-    let request = Request { policy, user: task.user, deciding, programs, quiet: json, guests: true, first: None };
+    let hangup = Hangup::NewSegment;
+    let request =
+        Request { policy, user: task.user, deciding, programs, quiet: json, guests: true, first: None, hangup };
     let progress = progress::for_terminal(json);
     let play = async move |session: Rc<Session>| guest::run(&session, guest, progress).await;
     let ((ended, id), head) = session::run(request, play).map_err(|failure| naming(failure, brain.as_deref()))?;

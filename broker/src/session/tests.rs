@@ -41,6 +41,7 @@ impl Host {
             quiet: true,
             guests: true,
             first: None,
+            hangup: Hangup::NewSegment,
         };
         let facts = std::fs::metadata(&work).unwrap();
         let opened = OpenedWorkspace {

@@ -154,19 +154,25 @@ impl Spec {
     }
 
     fn bounds(&self) -> ProcBounds {
+        let (file_bytes, file_rule) = self.longest_file();
         ProcBounds {
             memory_bytes: COMMAND_MEMORY_MIN_BYTES.max(self.memory_bytes.saturating_mul(4)),
-            file_bytes: self.file_bytes(),
+            file_bytes,
+            file_rule: Text::cut(&file_rule),
             private_bytes: self.allowance.fs_written,
             processes: u32::try_from(self.allowance.processes).unwrap_or(u32::MAX),
             output_bytes: self.output_max_bytes,
+            umask: self.umask,
         }
     }
 
-    /// Longest file that a command may make: a process has one limit for all that it writes, so the least of them.
-    fn file_bytes(&self) -> u64 {
-        let workspaces = self.policy.workspaces().iter().filter(|w| w.access == Access::ReadWrite);
-        workspaces.map(|w| w.max_file_bytes).fold(self.allowance.fs_written, u64::min)
+    /// Longest file that a command may make, and by which rule: a process has one limit for all that it writes, so the least
+    /// of them.
+    fn longest_file(&self) -> (u64, String) {
+        let whole = (self.allowance.fs_written, self.policy.limits().rule(LimitKey::FsWritten).to_owned());
+        let writable = self.policy.workspaces().iter().filter(|w| w.access == Access::ReadWrite);
+        let each = writable.map(|w| (w.max_file_bytes, w.max_file_rule.clone()));
+        each.fold(whole, |least, one| if one.0 < least.0 { one } else { least })
     }
 
     fn commands_setup(&self, id: [u8; 16]) -> Result<ProcSetup, CallError> {

@@ -33,6 +33,7 @@ use warden_proto::{Kind, List, Text};
 const PARTING: Duration = Duration::from_secs(1);
 /// What a reader gets for the last output of a command that a person has stopped.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
 
 /// What a person wants run.
@@ -170,6 +171,9 @@ impl Task {
         // Where it is not known what its files grew by, all that was reserved is spent.
         let grown = if let Ok(Over::Ended(_, toll)) = &result { toll.grown } else { growth_max };
         self.ledger.settle(growth, grown);
+        if let Ok(Over::Ended(_, toll)) = &result {
+            self.used.1 = toll.memory_peak_bytes;
+        }
         let denied = match &result {
             Ok(Over::Ended(_, toll)) => self.note_toll(&toll.clone(), target.split(" ").next().unwrap_or_default()),
             _ => Vec::new(),
@@ -273,7 +277,11 @@ impl Task {
     /// A person's signal goes to the command first; what has not ended after a moment is ended with its tree.
     async fn end_tree(&mut self, process: u32, over: &Over) -> Result<(), CallError> {
         if let Over::Asked(signal) = over {
-            let signal = if *signal == SIGINT { ProcessSignal::Interrupt } else { ProcessSignal::Term };
+            let signal = match *signal {
+                SIGHUP => ProcessSignal::Hangup,
+                SIGINT => ProcessSignal::Interrupt,
+                _ => ProcessSignal::Term,
+            };
             // One that has ended meanwhile is waited for all the same.
             let _ = self.ask_now(&ProcCall::Signal { process, signal }, &[], PARTING).await;
             let timeout_ms = Some(crate::ledger::millis(PARTING));

@@ -104,9 +104,14 @@ pub struct Spec {
     pub scratch: Option<OwnedFd>,
     /// What control groups of commands bound, where the host has given us one to make them in.
     pub group: Option<GroupSetup>,
+    /// What files that its commands make have not, of the mode that is asked for.
+    pub umask: u32,
     /// The recording that stands for the model.
     pub recording: Option<OwnedFd>,
 }
+
+/// `umask` of a task that is no person's own command: nobody's shell is asked.
+pub const UMASK: u32 = 0o022;
 
 impl Spec {
     /// What a path that is left out names: the root of the first workspace, if there is one.

@@ -305,8 +305,17 @@ impl Task {
 
     /// The same of a toll.
     pub(super) fn note_toll(&mut self, toll: &Toll, command: &str) -> Vec<String> {
+        if let Some(form) = toll.door.held() {
+            self.report.hold(form);
+        }
+        let told = u64::try_from(toll.denied.iter().count()).unwrap_or(u64::MAX);
+        self.report.deny_more(toll.denials.saturating_sub(told));
         for denial in toll.denied.iter() {
-            let why = format!("`{}` was refused to the command {command}", denial.target);
+            let why = if denial.rule.as_str().ends_with(".max_file") {
+                format!("`{}` may not become longer; who writes on is ended (SIGXFSZ) or told EFBIG", denial.target)
+            } else {
+                format!("`{}` was refused to the command {command}", denial.target)
+            };
             let error = CallError::denied(denial.rule.as_str(), &why);
             self.report.deny("proc.spawn", denial.target.as_str(), &error);
         }

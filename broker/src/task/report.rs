@@ -42,6 +42,8 @@ pub struct Report {
     pub steps: Vec<Step>,
     /// The denials so far.
     pub denials: Vec<Denial>,
+    /// All denials, those among them that are not kept one by one.
+    pub denials_total: u64,
     /// Calls that reached a helper, by capability's first part.
     pub calls: std::collections::BTreeMap<&'static str, u64>,
     /// What of the jails this host could not give.
@@ -63,7 +65,11 @@ pub struct Report {
 impl Report {
     /// Notes a denial.
     pub fn deny(&mut self, capability: &str, target: &str, error: &CallError) {
-        if error.code == ErrorCode::Denied && self.denials.len() < DENIALS_MAX {
+        if error.code != ErrorCode::Denied {
+            return;
+        }
+        self.deny_more(1);
+        if self.denials.len() < DENIALS_MAX {
             self.denials.push(Denial {
                 capability: capability.to_owned(),
                 target: target.to_owned(),
@@ -71,6 +77,11 @@ impl Report {
                 reason: error.message.to_string(),
             });
         }
+    }
+
+    /// Counts denials of which no more is known.
+    pub fn deny_more(&mut self, count: u64) {
+        self.denials_total = self.denials_total.saturating_add(count);
     }
 
     /// How the step that has begun failed, if it did; it is told once.

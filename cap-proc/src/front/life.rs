@@ -103,7 +103,12 @@ fn hear_runner(runner: &Lane) -> Result<Result<Jail, String>, FrontError> {
     if ppoll(&mut ready, Some(timeout), None).map_err(|e| FrontError::System("wait for the runner", e))? == 0 {
         return Err(FrontError::RunnerSilent);
     }
-    match runner.try_receive::<Ready>().map_err(FrontError::Runner)? {
+    let heard = match runner.try_receive::<Ready>() {
+        // Without a word there are no commands, and that is said: an end of ours would say nothing.
+        Err(LaneError::Closed) => return Ok(Err("the process that starts them ended before it was ready".to_owned())),
+        other => other.map_err(FrontError::Runner)?,
+    };
+    match heard {
         Some((ready, _)) if ready.build_id == build_id() => Ok(ready.jail.map_err(|why| why.into_string())),
         _ => Err(FrontError::RunnerSilent),
     }

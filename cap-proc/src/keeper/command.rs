@@ -92,7 +92,7 @@ fn settle(plan: &Plan<'_>) -> Result<(), CallError> {
     if getppid() != plan.keeper {
         return Err(failed("find its keeper", Errno::ESRCH));
     }
-    umask(Mode::from_bits_truncate(0o022));
+    umask(Mode::from_bits_truncate(plan.bench.setup.bounds.umask & 0o777));
     enter_directory(plan)?;
     let null = &plan.bench.null;
     let [stdin, stdout, stderr] = plan.stdio;

@@ -82,6 +82,7 @@ pub struct Gauge {
     due: Instant,
     looks: u32,
     hidden: u32,
+    peak_bytes: u64,
 }
 
 impl Gauge {
@@ -105,6 +106,7 @@ impl Gauge {
             due: Instant::now(),
             looks: 0,
             hidden: 0,
+            peak_bytes: 0,
         })
     }
 
@@ -137,6 +139,12 @@ impl Gauge {
         answer
     }
 
+    /// Most that the tree had at a look, where it was not over its limit: as the look counted it, shared pages several times
+    /// where that was not over the limit either.
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak_bytes
+    }
+
     fn measure(&mut self, ours: &[Pid]) -> Result<(), CallError> {
         let mut processes = self.processes(ours);
         check_threads(&processes)?;
@@ -150,6 +158,7 @@ impl Gauge {
         let most = processes.iter().map(|process| process.most_bytes).fold(fixed, u64::saturating_add);
         let all = self.looks.is_multiple_of(EXACT_EVERY) && host_swaps();
         if most <= self.memory_bytes && !all {
+            self.peak_bytes = self.peak_bytes.max(most);
             return Ok(());
         }
         processes.sort_by_key(|process| Reverse(process.most_bytes));
@@ -157,6 +166,7 @@ impl Gauge {
         let files = held.files().chain(in_memory.iter().flat_map(|contents| contents.files.iter().copied())).collect();
         let bytes = self.share_bytes(&processes, fixed, &files, all);
         if bytes <= self.memory_bytes {
+            self.peak_bytes = self.peak_bytes.max(bytes);
             return Ok(());
         }
         let (has, may) = (bytes.div_ceil(MIB), self.memory_bytes / MIB);

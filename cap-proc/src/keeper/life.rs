@@ -14,7 +14,7 @@ use crate::runner::{Bench, SCOPES_FROM_ABI, end_everything, watch_children};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{AccessFlags, Pid, faccessat, getppid};
@@ -83,7 +83,8 @@ pub fn live(assignment: Assignment<'_>) -> ! {
         Ok(mut watch) => {
             let over = watch.until_over(&control, bench.alive.0.as_fd());
             end();
-            (over, watch.toll())
+            let toll = watch.toll(&over);
+            (over, toll)
         }
         Err(error) => {
             end();
@@ -175,10 +176,11 @@ fn start(
             // on them, and a broken one is told by SIGIO, which would end it.
             umask(Mode::empty());
             mask_lease_signal().map_err(|e| failed("mask a signal", e))?;
-            let _ = setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES);
+            let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(OPEN_FILES, |(_, most)| OPEN_FILES.min(most));
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
             let kin = if scoped { Kin::Scope } else { Kin::Group(child) };
             let watch = Watch::new(child, signals, Lane::new(birth), launch.processes_max, (gauge, door), kin)?;
-            Ok(watch.with_connections(connections.map(Connections::new)))
+            Ok(watch.behind(waiting).with_connections(connections.map(Connections::new)))
         }
         Forked::Child => {
             let network = if connections.is_some() { Network::Connected } else { Network::Refused };
@@ -229,9 +231,10 @@ fn door(bench: &Bench, launch: &Launch, private: Option<&PrivateDirectory>) -> R
     let world = World { trees, own, growth_rule: bench.setup.growth_rule.to_string(), turns };
     let private = private.into_iter().flat_map(|private| &private.rooms).map(|room| copy(&room.directory));
     let private = private.collect::<Result<_, _>>()?;
-    let file_bytes = bench.setup.bounds.file_bytes;
+    let bounds = &bench.setup.bounds;
+    let (file_bytes, file_rule) = (bounds.file_bytes, bounds.file_rule.to_string());
     let (growth_max, held) = (launch.growth_max, bench.enclosure.is_inside());
-    Door::new(Frame { world, private, growth_max, file_bytes, held }).map_err(|e| broken(&e))
+    Door::new(Frame { world, private, growth_max, file_bytes, file_rule, held }).map_err(|e| broken(&e))
 }
 
 /// A front that is gone hears nothing, and nothing follows from that.

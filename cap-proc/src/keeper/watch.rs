@@ -10,17 +10,21 @@ use crate::lane::{Lane, LaneError};
 use crate::orders::{Birth, Order, Report, failed};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::time::TimeSpec;
 use nix::unistd::Pid;
 use std::os::fd::{AsFd, BorrowedFd};
 use warden_jail::fork::{hasten, reap};
-use warden_jail::notify::Listener;
+use warden_jail::notify::{Listener, Waiting};
 use warden_jail::restart;
 use warden_jail::signals;
 use warden_proto::msg::error::CallError;
-use warden_proto::msg::proc::{ProcessSignal, Toll};
+use warden_proto::msg::proc::{DoorForm, ProcessSignal, Toll};
+
+/// A shell ends with this and the number of the signal that ended its command.
+const TOLD_BY_SHELLS: i32 = 128;
 
 /// How it came to an end. The tree is the caller's to end.
 #[derive(Debug)]
@@ -50,6 +54,7 @@ pub struct Watch {
     believed: Believed,
     gauge: Gauge,
     door: Door,
+    form: DoorForm,
     /// Where its rule names hosts.
     connections: Option<Connections>,
 }
@@ -88,7 +93,18 @@ impl Watch {
             gauge,
             connections,
             door,
+            form: DoorForm::None,
         })
+    }
+
+    /// What of it goes through the door.
+    pub fn behind(self, waiting: Waiting) -> Self {
+        let form = match waiting {
+            Waiting::Metadata => DoorForm::None,
+            Waiting::Changes => DoorForm::Changes,
+            Waiting::Paths => DoorForm::Opens,
+        };
+        Self { form, ..self }
     }
 
     /// Its connects are answered by these.
@@ -222,9 +238,18 @@ impl Watch {
         None
     }
 
-    /// What the command cost, once nothing of it is left.
-    pub fn toll(&mut self) -> Toll {
-        self.door.toll()
+    /// What the command cost, once nothing of it is left. `over` is how it ended.
+    pub fn toll(&mut self, over: &Result<Over, CallError>) -> Toll {
+        if let Ok(Over::Ended { code, signal }) = over
+            && (*signal == Some(libc::SIGXFSZ) || *code == Some(TOLD_BY_SHELLS.saturating_add(libc::SIGXFSZ)))
+        {
+            self.door.note_longest_file();
+        }
+        // Most commands end before the second look: the largest of those that were waited for is not missed.
+        let largest =
+            getrusage(UsageWho::RUSAGE_CHILDREN).map_or(0, |usage| u64::try_from(usage.max_rss()).unwrap_or(0));
+        let memory_peak_bytes = self.gauge.peak_bytes().max(largest.saturating_mul(1024));
+        Toll { memory_peak_bytes, door: self.form, ..self.door.toll() }
     }
 
     fn serve_notices(&mut self, ready: &Ready) {

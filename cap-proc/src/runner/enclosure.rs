@@ -168,6 +168,10 @@ fn stand_guard(runner: Pid, bench: &Bench, life: &OwnedFd) -> ! {
     // The front must see the runner's end by the lane's, so nobody else may hold it.
     let alone = sweep_descriptors(&keep).is_ok() && process::drop_capabilities().is_ok();
     if !alone || life::lock_down(Role::CapProcRunner, &grants).is_err() {
+        // The runner cannot be jailed here either, and says why before it ends. One that could sees our end of the pipe close.
+        if sweep_descriptors(&[0, 1, 2]).is_ok() {
+            let _ = namespaces::await_end(runner);
+        }
         exit(125)
     }
     let Ok(ended) = namespaces::await_end(runner) else { exit(125) };

@@ -132,7 +132,8 @@ pub fn live() -> Result<(), RunnerError> {
     }
     let degraded = List::first(degraded.iter().map(|text| Text::cut(text)));
     let places = bench.usher.iter().flat_map(|usher| usher.held.iter().copied());
-    let held = bench.enclosure.held().iter().copied().chain(places).chain(keeper::held(bench.setup.group));
+    let held = bench.held().chain(bench.enclosure.held().iter().copied()).chain(places);
+    let held = held.chain(keeper::held(bench.setup.group));
     let held = List::first(held.map(Text::cut));
     let jail = Jail { landlock_abi: isolation.landlock_abi, degraded, held, door: bench.door };
     front.send(&Ready { build_id: build_id(), jail: Ok(jail) }, &[], true)?;
@@ -259,6 +260,18 @@ impl Bench {
         let rest = [&self.null, &self.turns].into_iter().chain(&self.group);
         let owned = self.workspaces.iter().chain(programs).chain(scratch).chain(rest).map(AsRawFd::as_raw_fd);
         owned.chain(self.system.iter().flat_map(SystemPaths::numbers)).collect()
+    }
+
+    /// What holds every command here, in words of results and records. Without a count of processes there is none.
+    fn held(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let signals = if self.scoped { "signal scope" } else { "signals by the keeper" };
+        let door = match self.door {
+            DoorState::Open => Some("door"),
+            DoorState::Unneeded => Some("door: not needed"),
+            // Nothing holds there, and `degraded` says so of each command.
+            DoorState::Impossible => None,
+        };
+        ["process count", "memory samples", signals].into_iter().chain(door)
     }
 
     /// How the names of this runner's private directories begin; another runner may work in the same scratch directory,

@@ -81,7 +81,7 @@ fn goodbye_ends_everything_in_peace() {
 fn a_closed_handle_ends_its_tree_before_it_is_answered() {
     let (mut helper, mark, _) = with_tree();
     let wait = helper.send(&ProcCall::Wait { process: 1, timeout_ms: None });
-    assert_eq!(helper.call(&ProcCall::Close { process: 1 }), Ok(ProcReply::Closed { toll: Toll::default() }));
+    assert!(matches!(helper.call(&ProcCall::Close { process: 1 }), Ok(ProcReply::Closed { .. })));
     assert_eq!(marked(&mark), Vec::<i32>::new());
     assert!(matches!(helper.answer(wait), Ok(ProcReply::Exited { exit: Exit { signal: Some(9), .. }, .. })));
     assert!(helper.run(command(ECHO, &["still here"])).is_ok());

@@ -35,7 +35,7 @@ fn the_same_as_an_ordinary_user() {
     let mark = marker();
     let process = helper.start(command(SH, &["-c", &format!("setsid sh -c 'sleep 300; : {mark}' & echo up; wait")]));
     assert_eq!(helper.line(process), "up");
-    assert_eq!(helper.call(&ProcCall::Close { process }), Ok(ProcReply::Closed { toll: Toll::default() }));
+    assert!(matches!(helper.call(&ProcCall::Close { process }), Ok(ProcReply::Closed { .. })));
     gone_within_a_second(&mark);
 }
 
@@ -86,7 +86,7 @@ fn streams_go_both_ways() {
     assert_eq!(helper.read(process, Stream::Stdout, 10), (vec![], true));
     assert_eq!(helper.read(process, Stream::Stderr, 100).0, b"e\ne\n");
     assert_eq!(helper.write(process, b"x", false).unwrap_err().code, ErrorCode::Conflict);
-    assert_eq!(helper.call(&ProcCall::Close { process }), Ok(ProcReply::Closed { toll: Toll::default() }));
+    assert!(matches!(helper.call(&ProcCall::Close { process }), Ok(ProcReply::Closed { .. })));
     assert_eq!(helper.call(&ProcCall::Close { process }).unwrap_err().code, ErrorCode::NotFound);
 }
 

@@ -1,9 +1,9 @@
 //! Resource limits of a process (T-06). Soft and hard alike, so that a process cannot raise its own again.
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 
-/// Limits to set; `None` leaves one as inherited. The core size is always 0 (T-08), and so is what a process may raise its
+/// Limits to set; `None` leaves one as inherited, and where the host allows less than is said here, that holds. The core size is always 0 (T-08), and so is what a process may raise its
 /// priority by: who logs in may have been given that, and a task must not starve the host with it (T-06).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -51,6 +51,11 @@ pub fn no_core() -> Result<(), LimitError> {
 fn set(name: &'static str, resource: Resource, value: Option<u64>) -> Result<(), LimitError> {
     match value {
         None => Ok(()),
-        Some(value) => setrlimit(resource, value, value).map_err(|source| LimitError { resource: name, value, source }),
+        Some(value) => {
+            // More than it was started with is nothing that a process can take.
+            let (_, most) = getrlimit(resource).map_err(|source| LimitError { resource: name, value, source })?;
+            let value = value.min(most);
+            setrlimit(resource, value, value).map_err(|source| LimitError { resource: name, value, source })
+        }
     }
 }

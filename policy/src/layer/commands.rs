@@ -56,6 +56,22 @@ fn within(settings: &Command, above: &Command) -> Result<(), (&'static str, Stri
     Ok(())
 }
 
+/// What a request asks for that a policy above it does not say: by which key, and why not. A flag is a person's own word of
+/// this moment: it is answered, where two files are narrowed in silence (T-10).
+fn asked_beyond<'c>(
+    command: &Command,
+    said: &[(Layer, &'c Command)],
+) -> Option<(Layer, &'c Command, &'static str, &'static str)> {
+    let beyond = |asks: bool, says: fn(&Command) -> bool, key, reason| {
+        let without = said.iter().find(|(_, each)| asks && !says(each));
+        without.map(|(layer, each)| (*layer, *each, key, reason))
+    };
+    let unchecked = "it is not to run without the rules of files there";
+    let exec = "it is not to run programs of a workspace there";
+    beyond(command.unchecked, |each| each.unchecked, "unchecked", unchecked)
+        .or_else(|| beyond(command.exec_workspace, |each| each.exec_workspace, "exec_workspace", exec))
+}
+
 fn combine_one(
     layers: &[(Layer, Policy)],
     own_layer: Layer,
@@ -87,11 +103,10 @@ fn combine_one(
             said.push((layer, here));
         }
     }
-    // A flag is a person's own word of this moment: it is answered, where two files are narrowed in silence.
-    let asks = command.unchecked && said.iter().all(|(layer, _)| *layer != own_layer);
-    if let Some((layer, above)) = said.iter().find(|(_, each)| asks && !each.unchecked) {
-        let ceiling = format!("{}.unchecked", command_rule(*layer, &above.name));
-        return Err(widens(ceiling, "it is not to run without the rules of files there".to_owned()));
+    if said.iter().all(|(layer, _)| *layer != own_layer)
+        && let Some((layer, above, key, reason)) = asked_beyond(command, &said)
+    {
+        return Err(widens(format!("{}.{key}", command_rule(layer, &above.name)), reason.to_owned()));
     }
     if said.is_empty() {
         said.push((own_layer, command));

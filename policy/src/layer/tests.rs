@@ -1,6 +1,7 @@
 use super::*;
 use crate::decide::{Call, FsOp, Intent, PathArg, Verdict};
 use crate::glob::RuleKind;
+use crate::model::Asked;
 use crate::source::Format;
 use std::path::Path;
 
@@ -186,6 +187,39 @@ fn a_request_takes_its_settings_from_the_policy_above() {
     assert_eq!(effective.workspaces()[0].max_file_bytes, 1 << 20);
     assert_eq!(effective.workspaces()[0].max_file_rule, "system:fs.workspace.all.max_file");
     assert!(writes(&effective, ".envrc").unwrap_err().starts_with("system:fs.workspace.all.deny_write.builtin["));
+}
+
+/// T-10
+#[test]
+fn what_a_flag_asks_for_itself_is_no_more_than_the_policy_says() {
+    let user = |more: &str| policy(&workspace("repo", "/srv/repo", "read-write", more));
+    let flags = |run_later: bool, max_file: Option<u64>| {
+        let mut task = request(&workspace("w", "/srv/repo", "read-write", ""));
+        let own = &mut task.workspaces.as_mut().unwrap()[0];
+        own.asked = Asked { max_file: max_file.is_some(), run_later };
+        own.allow_run_later = run_later;
+        own.max_file_bytes = max_file.unwrap_or(own.max_file_bytes);
+        task
+    };
+    let with = |user, task| Effective::combine(None, Some(user), Some(task));
+    let refused = |result: Result<Effective, WidenError>, key: &str| {
+        let error = result.unwrap_err();
+        let rules = (format!("task:fs.workspace.w.{key}"), format!("user:fs.workspace.repo.{key}"));
+        assert_eq!((error.request, error.ceiling), rules);
+    };
+    refused(with(user(""), flags(true, None)), "allow_run_later");
+    refused(with(user("max_file = \"1KiB\""), flags(false, Some(2048))), "max_file");
+    // The controls: as much as there is, and less.
+    let effective = with(user("allow_run_later = true"), flags(true, None)).unwrap();
+    assert!(writes(&effective, ".git/config").is_ok());
+    let effective = with(user("allow_run_later = true"), flags(false, None)).unwrap();
+    assert!(writes(&effective, ".git/config").is_ok(), "who says nothing has what the policy gives");
+    let effective = with(user("max_file = \"2KiB\""), flags(false, Some(1024))).unwrap();
+    let narrowed = &effective.workspaces()[0];
+    assert_eq!((narrowed.max_file_bytes, narrowed.max_file_rule.as_str()), (1024, "task:fs.workspace.w.max_file"));
+    // Flags alone are the policy.
+    let alone = Effective::combine(None, None, Some(flags(true, Some(1 << 40)))).unwrap();
+    assert!(writes(&alone, ".git/config").is_ok() && alone.workspaces()[0].max_file_bytes == 1 << 40);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{DEFAULT_DENY, EffectiveWorkspace, WidenError, file_layers, workspace_rule};
 use crate::glob::{DIRECTORY_DEPTH_MAX, Glob, PathRule, RUN_LATER_GLOBS, RuleKind};
 use crate::model::{Access, Layer, Policy, Scope, Workspace};
+use crate::units::format_size;
 
 pub(super) fn combine(layers: &[(Layer, Policy)]) -> Result<Vec<EffectiveWorkspace>, WidenError> {
     for (layer, policy) in file_layers(layers) {
@@ -46,6 +47,9 @@ fn combine_one(
         if layer != own_layer {
             let above = ceiling_of(layer, policy, workspace, &narrowed.rule)?;
             let above_rule = workspace_rule(layer, above);
+            if bare_request {
+                check_asked(workspace, above, (&narrowed.rule, &above_rule))?;
+            }
             narrowed.symlinks = above.symlinks && (first_above || narrowed.symlinks);
             narrowed.lease = above.lease && (first_above || narrowed.lease);
             if first_above || above.max_file_bytes < narrowed.max_file_bytes {
@@ -53,6 +57,10 @@ fn combine_one(
                 narrowed.max_file_rule = format!("{above_rule}.max_file");
             }
             first_above = false;
+        } else if bare_request && workspace.asked.max_file {
+            // No more than what is above it, as has been checked.
+            narrowed.max_file_bytes = workspace.max_file_bytes;
+            narrowed.max_file_rule = format!("{}.max_file", narrowed.rule);
         }
         let with_built_in = layer != own_layer || !bare_request;
         for other in policy.workspaces.iter().flatten() {
@@ -101,6 +109,22 @@ fn ceiling_of<'p>(
         return Err(widens(format!("{}.access", workspace_rule(layer, above)), reason));
     }
     Ok(above)
+}
+
+/// T-10: a flag is a person's own word of this moment, and is answered where it asks for more than there is.
+fn check_asked(workspace: &Workspace, above: &Workspace, (rule, above_rule): (&str, &str)) -> Result<(), WidenError> {
+    let widens = |key: &str, reason: String| {
+        Err(WidenError { request: format!("{rule}.{key}"), ceiling: format!("{above_rule}.{key}"), reason })
+    };
+    let written = workspace.access == Access::ReadWrite && above.access == Access::ReadWrite;
+    if workspace.asked.run_later && written && !above.allow_run_later {
+        return widens("allow_run_later", "what runs later outside is not to be written there".to_owned());
+    }
+    if workspace.asked.max_file && workspace.max_file_bytes > above.max_file_bytes {
+        let (asked, most) = (format_size(workspace.max_file_bytes), format_size(above.max_file_bytes));
+        return widens("max_file", format!("a file of {asked} is asked for, and the longest there is {most}"));
+    }
+    Ok(())
 }
 
 /// Adds the rules that `other` has for paths of the workspace at `root`: all that could match there, rewritten to start at

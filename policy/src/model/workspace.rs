@@ -31,8 +31,20 @@ pub struct Workspace {
     pub symlinks: bool,
     pub max_file_bytes: u64,
     pub lease: bool,
+    /// What the caller of this moment has asked for in so many words.
+    pub asked: Asked,
     /// The path under which a WASI guest sees it; the label where nothing else is said. Set from flags and manifests only.
     pub guest_path: Option<String>,
+}
+
+/// What a request says of a workspace itself. What it does not say is as the policies above it have it; what it says and they
+/// do not is refused, where two files would be narrowed in silence. Set from flags only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// `max_file`
+    pub max_file: bool,
+    /// `allow_run_later = true`
+    pub run_later: bool,
 }
 
 /// `max_file` where it is left out.
@@ -51,6 +63,7 @@ impl Workspace {
             symlinks: true,
             max_file_bytes: MAX_FILE_BYTES_DEFAULT,
             lease: true,
+            asked: Asked::default(),
             guest_path: None,
         }
     }

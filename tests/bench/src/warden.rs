@@ -66,6 +66,7 @@ pub fn measure(folder: &Path, rounds: usize) -> Result<Measured, Failure> {
         quiet: true,
         guests: true,
         first: None,
+        hangup: session::Hangup::NewSegment,
     };
     let (measured, _head) = session::run(request, async move |session| {
         let start = starts(&session, rounds).await?;
@@ -150,6 +151,7 @@ async fn one_task(session: &Session, code: &std::os::fd::OwnedFd, call: &str, ti
         programs: Vec::new(),
         scratch: None,
         group: None,
+        umask: wasi_warden::task::UMASK,
         recording: None,
     };
     let begin = Instant::now();

@@ -1,5 +1,6 @@
 //! `warden jail`: any command in the jail of commands, with a person's streams. What is refused stands beside what is not.
 
+mod flags;
 mod people;
 mod policies;
 mod results;
@@ -40,6 +41,11 @@ fn place(rest: &str) -> Place {
 /// `warden jail` under the place's policy.
 fn jail(place: &Place, words: &[&str]) -> Command {
     place.command(&[&["jail", "--policy", "warden.toml", "--"], words].concat())
+}
+
+/// `warden jail` of a normal user without any policy.
+fn bare(place: &Place, words: &[&str]) -> Command {
+    place.command(&[&["jail"], words].concat())
 }
 
 /// The same with a shell's script.

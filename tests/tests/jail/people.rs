@@ -12,7 +12,9 @@ fn up(place: &Place) {
 
 #[test]
 fn a_signal_reaches_the_command_first_and_its_last_words_come_out() {
-    for (signal, name, status) in [(Signal::SIGINT, "INT", 130), (Signal::SIGTERM, "TERM", 143)] {
+    for (signal, name, status) in
+        [(Signal::SIGINT, "INT", 130), (Signal::SIGTERM, "TERM", 143), (Signal::SIGHUP, "HUP", 129)]
+    {
         let place = place("");
         let script = format!("trap 'echo told {name}; exit 9' {name}; touch up; while :; do sleep 0.02; done");
         let running = Running::of(sh(&place, &script));

@@ -1,15 +1,9 @@
 //! What a command is given: by flags where there is no policy, by a policy where there is one, and never more than each
 //! says (T-10).
 
-use crate::{end, jail, place, printed, sh};
+use crate::{bare, end, jail, place, printed, sh};
 use std::fs;
-use std::process::Command;
 use warden_tests::{Place, Ran};
-
-/// `warden jail` of a normal user without any policy.
-fn bare(place: &Place, words: &[&str]) -> Command {
-    place.command(&[&["jail"], words].concat())
-}
 
 #[test]
 fn without_a_policy_the_command_has_the_system_and_a_private_directory() {

@@ -1,9 +1,12 @@
 //! `--json`, and what the log says.
 
-use crate::{end, place, sh};
+use crate::{COMMANDS, end, place, sh};
 use serde_json::Value;
 use std::process::Stdio;
 use warden_tests::{Place, log};
+
+const WORKSPACE: &str =
+    "[[fs.workspace]]\nlabel = \"work\"\npath = \"work\"\naccess = \"read-write\"\nmax_file = \"MAX\"\n";
 
 fn json(place: &Place, more: &[&str], script: &str) -> warden_tests::Ran {
     end(place.command(&[&["jail", "--json", "--policy", "warden.toml"], more, &["--", "sh", "-c", script]].concat()))
@@ -86,4 +89,74 @@ fn what_was_refused_is_on_record_too() {
     assert_eq!((spawns[0]["phase"].as_str(), spawns[0]["decision"].as_str()), (Some("single"), Some("deny")));
     assert_eq!(log::processes(&place, "cap-proc", "locked").len(), 0, "nothing was started for it");
     log::verify_complete(&place);
+}
+
+/// Which rule it was, whoever was ended by it: the command itself, or a child that its shell waits for.
+#[test]
+fn a_file_that_may_not_become_longer_is_told_with_its_rule() {
+    let place = Place::new();
+    place.policy(&format!("{}{COMMANDS}", WORKSPACE.replace("MAX", "64KiB")));
+    let write = "head -c 200000 /dev/zero > big";
+    for (script, signal) in
+        [(format!("exec {write}"), true), (format!("{write}; exit $?"), false), (format!("{write}; true"), false)]
+    {
+        // A shell's own redirection, and `exec` of what writes there.
+        let ran = json(&place, &[], &script);
+        let object = ran.object();
+        assert_eq!(object["denials"][0]["target"], "work:big", "{script}: {object}");
+        assert_eq!(object["denials"][0]["rule"], "user:fs.workspace.work.max_file", "{object}");
+        assert!(object["denials"][0]["reason"].as_str().unwrap().contains("SIGXFSZ"), "{object}");
+        let trapped =
+            object["error"].as_str().is_some_and(|text| text.contains("SIGXFSZ") && text.contains("as long as"));
+        assert_eq!((trapped, ran.status == 153), (signal, !script.ends_with("true")), "{script}: {object}");
+        let told = end(sh(&place, &script));
+        assert!(told.err.contains("work:big [user:fs.workspace.work.max_file]"), "{told:?}");
+    }
+    let ends = log::of(&place, "proc.spawn").into_iter().filter(|record| record["phase"] == "end");
+    for end in ends {
+        assert!(end["result"]["ok"]["denied"][0].as_str().unwrap().contains(".max_file: work:big"), "{end}");
+    }
+    // The controls: a shorter file, and a file outside of the workspace that is too long.
+    assert_eq!(json(&place, &[], "head -c 60000 /dev/zero > small").exits(0)["denials"], Value::Array(Vec::new()));
+    let object = json(&place, &[], "exec head -c 200000 /dev/zero > $TMPDIR/big").object();
+    assert_eq!(object["denials"][0]["rule"], "user:fs.workspace.work.max_file", "{object}");
+}
+
+#[test]
+fn refusals_beyond_those_that_are_listed_are_counted() {
+    let place = place("");
+    let script = "mkdir .git; for n in $(seq 30); do true > .git/config$n; done";
+    let object = json(&place, &[], script).object();
+    let listed = object["denials"].as_array().unwrap().len();
+    assert_eq!((listed, object["denials_total"].as_u64()), (16, Some(30)), "{object}");
+    let ran = end(sh(&place, &script.replace("mkdir .git; ", "")));
+    assert_eq!(ran.err.matches("warden: denied").count(), 16, "{ran:?}");
+    assert!(ran.err.contains("warden: and 14 more"), "{ran:?}");
+    // The control: nothing is said of more where there is no more.
+    let ran = end(sh(&place, ": > .git/config"));
+    assert!(ran.err.matches("warden: denied").count() == 1 && !ran.err.contains("more"), "{ran:?}");
+}
+
+#[test]
+fn the_result_says_what_held_and_how_much_memory_there_was() {
+    let place = place("");
+    place.put("work/a.txt", "x");
+    let of = |place: &Place, flags: &[&str]| json(place, flags, "cat a.txt > /dev/null").exits(0);
+    let has =
+        |object: &Value, what: &str| object["isolation"]["held"].as_array().unwrap().iter().any(|held| held == what);
+    let object = of(&place, &[]);
+    for what in ["process count", "memory samples", "signal scope", "door"] {
+        assert!(has(&object, what), "{what}: {object}");
+    }
+    // Where nothing is hidden reading needs no door, if nobody can mount anything there.
+    let form = if has(&object, "mount namespace") { "door: changes only" } else { "door: all opens" };
+    assert!(has(&object, form), "{object}");
+    assert!(has(&of(&place, &["--deny", "secret"]), "door: all opens"));
+    let object = of(&place, &["--workspace", "work:ro"]);
+    assert!(!has(&object, "door") || has(&object, "door: changes only"), "{object}");
+    let peak = |object: &Value| object["usage"]["memory_peak_bytes"].as_u64().unwrap();
+    assert!((64 << 10..64 << 20).contains(&peak(&object)), "{object}");
+    let large = "head -c 100000000 /dev/zero | tail -c 90000000 > /dev/null";
+    let object = json(&place, &["--memory", "1GiB"], large).object();
+    assert!((80 << 20..1 << 30).contains(&peak(&object)), "{object}");
 }

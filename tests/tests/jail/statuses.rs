@@ -98,3 +98,25 @@ fn memory_over_the_limit_is_124_and_below_it_is_not() {
     eat(500).fails("budget", 124);
     eat(20).exits(0);
 }
+
+/// What a host lacks is said each time, whoever of those that start commands ended first.
+#[test]
+fn where_no_command_can_be_jailed_the_reason_is_told() {
+    if !cfg!(debug_assertions) {
+        return warden_tests::skipped("a release goes by the kernel's own Landlock");
+    }
+    let place = Place::of_user();
+    for abi in ["0", "1", "0", "1", "0", "1"] {
+        let lowered = |words: &[&str]| {
+            let mut command = place.command(words);
+            command.env("WARDEN_TEST_LANDLOCK_ABI", abi);
+            end(command)
+        };
+        let why = format!("needs Landlock ABI 2, this kernel has {abi}");
+        let object = lowered(&["--json", "jail", "true"]).fails("unavailable", 125);
+        assert!(object["error"].as_str().is_some_and(|text| text.contains(&why)), "{object}");
+        let ran = lowered(&["jail", "true"]);
+        assert!(ran.status == 125 && ran.err.contains(&why), "{ran:?}");
+    }
+    assert_eq!(end(place.command(&["jail", "true"])).status, 0, "the control");
+}

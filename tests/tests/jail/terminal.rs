@@ -1,6 +1,7 @@
 //! A person's terminal: the command never has it, and what is shown on it steers nothing (T-07, T-14).
 
 use crate::place;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::openpty;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,6 +12,8 @@ use warden_tests::{Place, skipped};
 /// Starts a command line as a session of its own on a terminal of its own: all three streams and `/dev/tty`.
 fn on_terminal(place: &Place, words: &[&str]) -> (Child, File) {
     let pty = openpty(None, None).unwrap();
+    // The terminal ends when the test lets go of it.
+    fcntl(&pty.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
     let copy = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
     let mut command = Command::new("/usr/bin/setsid");
     command.args(["--ctty", "--wait"]).args(words).current_dir(place.path(".")).env_clear();
@@ -123,4 +126,25 @@ fn a_command_in_the_background_takes_no_line_from_the_shell_and_goes_on() {
     master.write_all(b"words\n").unwrap();
     let text = shown(child, master);
     assert!(text.contains("status 149"), "{text}");
+}
+
+/// The window is closed, the connection is lost: the command hears of it first, and what does not listen is ended (T-12).
+#[test]
+fn the_end_of_the_terminal_is_the_end_of_the_command() {
+    let place = place("");
+    let mark = format!("sleep 9{}", std::process::id());
+    let script = format!(
+        "trap 'echo told > told' HUP; trap '' TERM INT; (trap '' HUP; setsid {mark}) & touch up; while :; do sleep 0.02; done"
+    );
+    let (mut child, master) = jailed(&place, &script);
+    warden_tests::processes::wait("the command", || place.path("work/up").exists().then_some(()));
+    warden_tests::processes::wait("both", || (!warden_tests::processes::marked(&mark).is_empty()).then_some(()));
+    let began = std::time::Instant::now();
+    drop(master);
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(129));
+    assert!(began.elapsed() < std::time::Duration::from_secs(6), "{:?}", began.elapsed());
+    assert_eq!(place.read("work/told"), "told\n");
+    assert_eq!(warden_tests::processes::marked(&mark), []);
+    warden_tests::log::verify_complete(&place);
 }

@@ -32,6 +32,8 @@ const REST_FACTOR: u32 = 20;
 const MADE_BYTES: u64 = 1024;
 /// Files kept at once, each by a descriptor of the keeper's.
 const KEPT_MAX: usize = 2048;
+/// Files of the greatest length that are kept to be told of.
+const FULL_MAX: usize = 16;
 /// Files taken in until the next look: between two looks as many become as long as a file may be.
 const NEW_MAX: usize = 8;
 
@@ -48,10 +50,11 @@ struct Kept {
 }
 
 impl Kept {
-    fn look(&mut self) {
-        if let Ok(stat) = paths::facts(&self.fd) {
-            self.grown = paths::size(&stat).saturating_sub(self.before);
-        }
+    /// Its size now.
+    fn look(&mut self) -> Option<u64> {
+        let size = paths::size(&paths::facts(&self.fd).ok()?);
+        self.grown = size.saturating_sub(self.before);
+        Some(size)
     }
 }
 
@@ -59,6 +62,10 @@ impl Kept {
 #[derive(Debug)]
 pub struct Growth {
     max: u64,
+    /// Longest file, bytes.
+    longest: u64,
+    /// Files that have been seen to be that long, the first few.
+    full: BTreeMap<(u64, u64), OwnedFd>,
     /// Of files that nobody has open for writing any more.
     settled: u64,
     /// Of what was made, besides what it holds.
@@ -74,10 +81,12 @@ pub struct Growth {
 }
 
 impl Growth {
-    /// `max` bytes.
-    pub fn new(max: u64) -> Self {
+    /// `max` bytes in all, `longest` of one file.
+    pub fn new(max: u64, longest: u64) -> Self {
         Self {
             max,
+            longest,
+            full: BTreeMap::new(),
             settled: 0,
             made: 0,
             kept: BTreeMap::new(),
@@ -182,6 +191,11 @@ impl Growth {
         (!self.kept.is_empty()).then(|| self.step().saturating_sub(self.looked.elapsed()))
     }
 
+    /// Files that have been seen to be as long as a file may be, each once.
+    pub fn take_full(&mut self) -> impl Iterator<Item = OwnedFd> + use<> {
+        std::mem::take(&mut self.full).into_values()
+    }
+
     /// Looks if it is time.
     pub fn look_if_due(&mut self) {
         if self.kept.is_empty() || self.looked.elapsed() < self.step() {
@@ -193,18 +207,27 @@ impl Growth {
     /// All that has to be done soon, by one question for each file.
     fn look_at_sizes(&mut self) {
         let began = Instant::now();
-        self.kept.values_mut().for_each(Kept::look);
+        self.kept.values_mut().for_each(|kept| {
+            kept.look();
+        });
         self.looked = Instant::now();
         self.took = self.looked.saturating_duration_since(began);
     }
 
     /// Looks at every kept file, and lets go of those that nobody writes any more.
     pub fn look(&mut self) {
-        let settled = &mut self.settled;
-        self.kept.retain(|_, kept| {
+        let (settled, full, longest) = (&mut self.settled, &mut self.full, self.longest);
+        self.kept.retain(|key, kept| {
             // Asked before its size: who opens it anew waits at the door meanwhile.
             let written = !kept.leasable || lease::has_writers(kept.fd.as_fd());
-            kept.look();
+            // The kernel cuts a write there, and ends who writes on.
+            if kept.look() == Some(longest)
+                && full.len() < FULL_MAX
+                && !full.contains_key(key)
+                && let Ok(file) = kept.fd.try_clone()
+            {
+                full.insert(*key, file);
+            }
             if !written {
                 *settled = settled.saturating_add(kept.grown);
             }

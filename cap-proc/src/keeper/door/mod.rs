@@ -46,6 +46,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use threads::Threads;
 use waiters::Waiters;
+use warden_beneath::errors::shown;
 use warden_beneath::links::DeniedInodes;
 use warden_beneath::paths::{self, Facts};
 use warden_beneath::tree::Tree;
@@ -74,8 +75,10 @@ pub struct Frame {
     pub private: Vec<OwnedFd>,
     /// Bytes that files of the workspaces may grow by.
     pub growth_max: u64,
-    /// Longest file outside of the workspaces, bytes.
+    /// Longest file that the command may make, bytes: what the kernel holds each of its processes to.
     pub file_bytes: u64,
+    /// The rule of that.
+    pub file_rule: String,
     /// Whether the workspaces lie where they lie for as long as the task lives: by mounts of its own namespace, which nobody
     /// can move.
     pub held: bool,
@@ -103,13 +106,14 @@ pub struct Door {
     waiters: Waiters,
     private: Vec<OwnedFd>,
     file_bytes: u64,
+    file_rule: String,
     keeper: i32,
 }
 
 impl Door {
     /// In the keeper, once that is who it will be: `/proc` is asked as the process that asks here.
     pub fn new(frame: Frame) -> nix::Result<Self> {
-        let Frame { world, private, growth_max, file_bytes, held } = frame;
+        let Frame { world, private, growth_max, file_bytes, file_rule, held } = frame;
         let blank = paths::facts(world.own.as_fd())?;
         let mount = |tree: &Tree| Facts::of(tree.root.as_fd(), &blank).map(|facts| facts.mount);
         let mounts = world.trees.iter().map(mount).collect::<Result<_, _>>()?;
@@ -126,11 +130,12 @@ impl Door {
             aliases,
             blank,
             links: DeniedInodes::unasked(),
-            growth: Growth::new(growth_max),
+            growth: Growth::new(growth_max, file_bytes),
             denials: Denials::default(),
             waiters: Waiters::default(),
             private,
             file_bytes,
+            file_rule,
             keeper: Pid::this().as_raw(),
         })
     }
@@ -211,9 +216,33 @@ impl Door {
         self.waiters.ended(child);
     }
 
+    /// Files that are as long as a file may be: the kernel ends who writes on (SIGXFSZ), and asks nobody.
+    fn note_full_files(&mut self) {
+        self.growth.look();
+        for file in self.growth.take_full() {
+            for tree in &self.world.trees {
+                if let Ok(Some(path)) = self.world.own.beneath(tree.root.as_fd(), file.as_fd()) {
+                    self.denials.note(&self.file_rule, &shown(&tree.label, path.as_bytes()));
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The kernel has ended the command, or a shell's command, for the length of a file. Where no file of a workspace is that
+    /// long it was another one.
+    pub fn note_longest_file(&mut self) {
+        let before = self.denials.count();
+        self.note_full_files();
+        if self.denials.count() == before {
+            self.denials.note(&self.file_rule, "a file");
+        }
+    }
+
     /// What the command cost and was refused, once it has ended.
     pub fn toll(&mut self) -> Toll {
-        self.growth.look();
-        Toll { grown: self.growth.total(), denied: self.denials.list(), denials: self.denials.count() }
+        self.note_full_files();
+        let (grown, denied, denials) = (self.growth.total(), self.denials.list(), self.denials.count());
+        Toll { grown, denied, denials, ..Toll::default() }
     }
 }

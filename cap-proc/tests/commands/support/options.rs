@@ -83,6 +83,8 @@ impl Default for Options {
             private_bytes: 1 << 26,
             processes: 64,
             output_bytes: 1 << 20,
+            file_rule: Text::cut("user:fs.workspace.w.max_file"),
+            umask: 0o022,
         };
         let commands = vec![any("python3", "/usr/bin/python3"), any("sh", "/bin/sh"), any("echo", "/bin/echo")];
         Self {

@@ -55,6 +55,25 @@ fn a_flag_that_asks_for_unchecked_is_refused_where_the_policy_does_not_say_so() 
     assert!(Effective::combine(None, None, Some(flags)).unwrap().commands()[0].unchecked);
 }
 
+/// T-10
+#[test]
+fn a_flag_that_asks_to_run_programs_of_a_workspace_is_refused_where_the_policy_does_not_say_so() {
+    let mut flags = Policy::empty("the command line", Scope::Request);
+    let mut ls = crate::seed_config::allowed_command("/usr/bin/ls", Path::new("/")).unwrap();
+    ls.exec_workspace = true;
+    flags.commands = Some(vec![ls]);
+    let user = |more: &str| policy(&format!("[[proc.command]]\nname = \"ls\"\npath = \"/usr/bin/ls\"\n{more}\n"));
+    let error = Effective::combine(None, Some(user("")), Some(flags.clone())).unwrap_err();
+    assert_eq!(
+        (error.request.as_str(), error.ceiling.as_str()),
+        ("task:proc.command.ls", "user:proc.command.ls.exec_workspace")
+    );
+    // The controls: a policy that says so too, and flags that are the policy.
+    let both = Effective::combine(None, Some(user("exec_workspace = true")), Some(flags.clone())).unwrap();
+    assert!(both.commands()[0].exec_workspace);
+    assert!(Effective::combine(None, None, Some(flags)).unwrap().commands()[0].exec_workspace);
+}
+
 #[test]
 fn the_door_is_needed_where_a_grant_would_say_too_much() {
     let with = |access: &str, more: &str| {

@@ -191,6 +191,33 @@ pub struct Toll {
     pub denied: List<DoorDenial, 16>,
     /// All refusals.
     pub denials: u64,
+    /// Most memory that its tree was seen to hold at once, bytes.
+    pub memory_peak_bytes: u64,
+    /// What of it went through the door.
+    pub door: DoorForm,
+}
+
+/// What a command asks its keeper for by path, because a rule could be on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub enum DoorForm {
+    /// Nothing: no rule needs it, or this host allows no door.
+    #[default]
+    None,
+    /// What changes anything. No rule hides anything from it, so Landlock lets it read.
+    Changes,
+    /// Every open, and what changes anything.
+    Opens,
+}
+
+impl DoorForm {
+    /// In `isolation.held` of a result.
+    pub fn held(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Changes => Some("door: changes only"),
+            Self::Opens => Some("door: all opens"),
+        }
+    }
 }
 
 /// How a process ended.
@@ -296,6 +323,10 @@ pub struct ProcBounds {
     pub processes: u32,
     /// What a pipe's unread output may come to before the command waits, bytes.
     pub output_bytes: u64,
+    /// The rule that `file_bytes` comes from.
+    pub file_rule: Text<256>,
+    /// What files that it makes have not, of the mode that is asked for.
+    pub umask: u32,
 }
 
 /// Setup document of cap-proc's front. Inherited descriptors: one socket to the runner.
