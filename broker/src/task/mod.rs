@@ -9,6 +9,7 @@ mod absent;
 mod act;
 mod answers;
 mod commands;
+mod ending;
 mod errand;
 mod file_grants;
 mod files;
@@ -26,41 +27,41 @@ mod process_grants;
 mod processes;
 pub mod report;
 pub mod runbook;
+mod spec;
 
 pub use crate::cancel::Cancel;
 pub use commands::Early;
+pub use ending::{Ended, Ending, Verdict};
 pub use errand::Errand;
+pub use spec::{Player, Spec, UMASK};
 
 use crate::audit::{AuditLog, HexDigest};
 use crate::cancel::{cancelled, unless_cancelled};
 use crate::jailed::{Birth, Jailed, JailedError};
-use crate::ledger::{Allowance, Ledger};
+use crate::ledger::Ledger;
 use crate::output::Sinks;
 use crate::peer::PeerError;
 use crate::progress::Progress;
-use crate::runtime::{OpenedWorkspace, Runtime};
+use crate::runtime::Runtime;
 use floods::Floods;
 use handles::{Handles, Processes};
 use helpers::Helpers;
 use monitor::State;
 use nix::errno::Errno;
 use report::Report;
-use runbook::Runbook;
 use std::cell::RefCell;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use warden_policy::Effective;
-use warden_policy::Predicate;
 use warden_proto::limits::{CANCEL_GRACE, CLEANUP_DEADLINE, REPLY_DEADLINE};
 use warden_proto::msg::error::{CallError, ErrorCode};
 use warden_proto::msg::fs::FsCall;
 use warden_proto::msg::life::Role;
 use warden_proto::msg::loops::LoopCall;
-use warden_proto::msg::proc::{Exit, GroupSetup, ProcCall};
-use warden_proto::msg::worker::{End, Finish, GuestKind, Output, WorkerCall, WorkerReply, WorkerSetup};
+use warden_proto::msg::proc::ProcCall;
+use warden_proto::msg::worker::{Finish, GuestKind, Output, WorkerCall, WorkerReply, WorkerSetup};
 use warden_proto::{Kind, Text};
 
 /// Calls of one task, whatever they cost: a bound on the log that one task can fill.
@@ -69,56 +70,6 @@ const CALLS_MAX: u64 = 200_000;
 const SIGPIPE: i32 = 13;
 /// What a guest that missed its own timer gets before it is killed.
 const DEADLINE_GRACE: Duration = Duration::from_millis(250);
-
-/// A guest, and how it is run.
-pub struct Player {
-    /// How.
-    pub kind: GuestKind,
-    /// Its code, sealed.
-    pub code: OwnedFd,
-}
-
-/// Everything a task is made of.
-pub struct Spec {
-    /// What it may do.
-    pub policy: Rc<Effective>,
-    /// What it may spend.
-    pub allowance: Allowance,
-    /// Fuel, when metered.
-    pub fuel: Option<u64>,
-    /// Linear memory, bytes.
-    pub memory_bytes: u64,
-    /// Bytes kept of each captured output.
-    pub output_max_bytes: u64,
-    /// Who acts; none where the task is a person's own command.
-    pub player: Option<Player>,
-    /// What must hold at the end; empty for none.
-    pub predicates: Vec<Predicate>,
-    /// A runbook: unmet predicates end it, they are not told to it.
-    pub runbook: Option<Runbook>,
-    /// The task's workspaces, in the policy's order.
-    pub workspaces: Vec<OpenedWorkspace>,
-    /// The programs of the policy's commands, in its order, opened and checked.
-    pub programs: Vec<OwnedFd>,
-    /// A directory of the task's own for its commands, if there is one.
-    pub scratch: Option<OwnedFd>,
-    /// What control groups of commands bound, where the host has given us one to make them in.
-    pub group: Option<GroupSetup>,
-    /// What files that its commands make have not, of the mode that is asked for.
-    pub umask: u32,
-    /// The recording that stands for the model.
-    pub recording: Option<OwnedFd>,
-}
-
-/// `umask` of a task that is no person's own command: nobody's shell is asked.
-pub const UMASK: u32 = 0o022;
-
-impl Spec {
-    /// What a path that is left out names: the root of the first workspace, if there is one.
-    fn home(&self) -> String {
-        self.policy.workspaces().first().map(|workspace| format!("{}:", workspace.label)).unwrap_or_default()
-    }
-}
 
 /// What the task shares with the rest of the broker.
 #[derive(Clone)]
@@ -129,68 +80,6 @@ pub struct Surroundings {
     pub audit: Rc<RefCell<AuditLog>>,
     /// Whether a person has asked for the end.
     pub cancel: watch::Receiver<Cancel>,
-}
-
-/// Why a task ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// The guest or its worker told: see [`End`].
-    Guest(End),
-    /// The broker ended the loop: its verdict.
-    Verdict(Verdict),
-    /// A person's own command has ended.
-    Command(Exit),
-    /// A person's own command was not run, or its end was not seen.
-    NotRun(CallError),
-    /// Its time was up.
-    Timeout,
-    /// A person asked for the end.
-    Cancelled(i32),
-    /// The worker died or was refused.
-    WorkerLost(String),
-    /// A helper that warden itself needs could not be started.
-    HelperMissing(String),
-    /// The guest's output could not be written where it was to go.
-    OutputLost(String),
-    /// The log could not be written: nothing goes on.
-    AuditLost(String),
-}
-
-/// How a loop ended, by the broker's own measure (T-15).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Every predicate holds.
-    Done,
-    /// There is no predicate.
-    Unverified,
-    /// A predicate does not hold, or the planner gave up.
-    Failed(String),
-    /// A limit was reached.
-    Exhausted(String),
-}
-
-/// The end of a task.
-pub struct Ended {
-    /// Why.
-    pub ending: Ending,
-    /// What was done.
-    pub report: Report,
-    /// Fuel used.
-    pub fuel: u64,
-    /// Highest linear memory, bytes.
-    pub memory_peak_bytes: u64,
-    /// The predicates' last evaluation.
-    pub predicates: Vec<predicates::Evaluated>,
-    /// What the planner said the outcome is.
-    pub outcome: Option<String>,
-    /// What it said why.
-    pub reason: Option<String>,
-    /// What was spent.
-    pub ledger: Ledger,
-    /// Captured output.
-    pub sinks: Sinks,
-    /// What it ran under.
-    pub policy: Rc<Effective>,
 }
 
 /// A running task.
