@@ -13,12 +13,14 @@ use warden_jail::delegation::Delegation;
 pub struct Groups {
     delegation: Option<Delegation>,
     made: HashMap<u32, String>,
+    /// Those of children that have ended which were still in use.
+    left: Vec<String>,
 }
 
 impl Groups {
     /// Groups can be made beneath `delegation`, if there is one.
     pub fn new(delegation: Option<Delegation>) -> Self {
-        Self { delegation, made: HashMap::new() }
+        Self { delegation, made: HashMap::new(), left: Vec::new() }
     }
 
     /// Makes one for `child`, and returns its directory.
@@ -31,10 +33,14 @@ impl Groups {
         group.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)
     }
 
-    /// Removes the group of a child that has ended, with what is left in it.
+    /// Removes the group of a child that has ended, with what is left in it, and what was left before.
     pub fn remove(&mut self, child: u32) {
-        if let (Some(delegation), Some(name)) = (&self.delegation, self.made.remove(&child)) {
-            let _ = delegation.remove(&name);
+        let Some(delegation) = &self.delegation else { return };
+        self.left.retain(|name| delegation.remove_at_once(name).is_err());
+        if let Some(name) = self.made.remove(&child)
+            && delegation.remove(&name).is_err()
+        {
+            self.left.push(name);
         }
     }
 
@@ -42,5 +48,8 @@ impl Groups {
     pub fn remove_all(&mut self) {
         let children: Vec<u32> = self.made.keys().copied().collect();
         children.into_iter().for_each(|child| self.remove(child));
+        if let Some(delegation) = &self.delegation {
+            self.left.retain(|name| delegation.remove_at_once(name).is_err());
+        }
     }
 }

@@ -18,7 +18,8 @@ use warden_jail::groups::{self, Group};
 use warden_proto::msg::error::CallError;
 use warden_proto::msg::proc::{GroupSetup, ProcBounds};
 
-/// What the group of an ended command gets to be empty; the spawner removes what is left.
+/// What the group of an ended command gets to be empty and free; the next keeper of its number, or in the end the spawner,
+/// removes what is left.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// One command's group, by what its keeper may do with it.
@@ -35,7 +36,8 @@ impl CommandGroup {
     pub fn make(bench: &Bench) -> Result<Option<Self>, CallError> {
         let (Some(above), Some(setup)) = (&bench.group, bench.setup.group) else { return Ok(None) };
         let made = || {
-            let group = Group::make(above.as_fd(), &name_of(Pid::this())?)?;
+            // T-12: one of this name was an ended keeper's, whose number this is now, and was still busy when the runner came.
+            let group = Group::make_anew(above.as_fd(), &name_of(Pid::this())?, PATIENCE)?;
             bound(&group, setup, &bench.setup.bounds)?;
             let open = |file: &CStr, how: OFlag| openat(&group, file, how | OFlag::O_CLOEXEC, Mode::empty());
             let kill = open(c"cgroup.kill", OFlag::O_WRONLY)?;

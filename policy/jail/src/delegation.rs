@@ -63,7 +63,16 @@ impl Delegation {
 
     /// Ends what is left in a group that was made, and removes it.
     pub fn remove(&self, name: &str) -> Result<(), Errno> {
-        groups::remove(self.group.as_fd(), &CString::new(name).map_err(|_| Errno::EINVAL)?, PATIENCE)
+        self.remove_within(name, PATIENCE)
+    }
+
+    /// The same, waiting for nothing.
+    pub fn remove_at_once(&self, name: &str) -> Result<(), Errno> {
+        self.remove_within(name, Duration::ZERO)
+    }
+
+    fn remove_within(&self, name: &str, patience: Duration) -> Result<(), Errno> {
+        groups::remove(self.group.as_fd(), &CString::new(name).map_err(|_| Errno::EINVAL)?, patience)
     }
 
     fn find() -> Result<Delegation, DelegationError> {

@@ -44,6 +44,29 @@ impl Group {
         Ok(Group { directory: openat(above, name, DIRECTORY, Mode::empty())? })
     }
 
+    /// The same where one that nobody uses any more may have been left with this name: that is ended and removed first.
+    pub fn make_anew(above: BorrowedFd<'_>, name: &CStr, patience: Duration) -> Result<Group, Errno> {
+        match Group::make(above, name) {
+            Err(Errno::EEXIST) => {
+                remove(above, name, patience)?;
+                Group::make(above, name)
+            }
+            other => other,
+        }
+    }
+
+    /// Removes the empty groups directly beneath it.
+    fn clear(&self) -> Result<(), Errno> {
+        let mut listing = nix::dir::Dir::openat(&self.directory, ".", DIRECTORY, Mode::empty())?;
+        for entry in listing.iter().flatten() {
+            let name = entry.file_name();
+            if entry.file_type() == Some(nix::dir::Type::Directory) && !matches!(name.to_bytes(), b"." | b"..") {
+                let _ = unlinkat(&self.directory, name, UnlinkatFlags::RemoveDir);
+            }
+        }
+        Ok(())
+    }
+
     /// Writes one of its files.
     pub fn set(&self, file: &CStr, value: &str) -> Result<(), Errno> {
         let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -110,19 +133,23 @@ impl AsFd for Group {
 }
 
 /// Ends what is left in a group beneath `above` and removes it with the groups directly beneath it.
+///
+/// A group can be busy for a moment after its last process has been reaped: of the time that it gets to be empty the rest is
+/// for that.
 pub fn remove(above: BorrowedFd<'_>, name: &CStr, patience: Duration) -> Result<(), Errno> {
     let group = match openat(above, name, DIRECTORY, Mode::empty()) {
         Err(Errno::ENOENT) => return Ok(()),
         other => Group::of(other?),
     };
+    let until = Instant::now() + patience;
     group.end()?;
     group.await_empty(patience);
-    let mut listing = nix::dir::Dir::openat(&group.directory, ".", DIRECTORY, Mode::empty())?;
-    for entry in listing.iter().flatten() {
-        if entry.file_type() == Some(nix::dir::Type::Directory) && !matches!(entry.file_name().to_bytes(), b"." | b"..")
-        {
-            let _ = unlinkat(&group.directory, entry.file_name(), UnlinkatFlags::RemoveDir);
+    loop {
+        group.clear()?;
+        match unlinkat(above, name, UnlinkatFlags::RemoveDir) {
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::EBUSY) if Instant::now() < until => std::thread::sleep(LOOK),
+            other => return other,
         }
     }
-    unlinkat(above, name, UnlinkatFlags::RemoveDir)
 }

@@ -18,6 +18,8 @@ pub const TESTS: &[crate::Test] = &[
     ("a_group_ends_a_tree_that_hides_and_nobody_else", ends),
     ("a_group_that_others_could_write_is_not_ours", ours),
     ("a_group_is_removed_with_what_is_left_in_it", removed),
+    ("a_group_that_is_still_busy_is_removed_once_it_is_free", busy),
+    ("a_group_that_was_left_is_made_anew", anew),
 ];
 
 const NOBODY: u32 = 65534;
@@ -127,6 +129,41 @@ fn removed() {
     let removed = removed.or_else(|_| remove(place.open().as_fd(), c"outer", Duration::from_secs(5)));
     assert!(removed.is_ok() && place.groups().is_empty(), "{removed:?} {:?}", place.groups());
     assert_eq!(remove(place.open().as_fd(), c"outer", Duration::ZERO), Ok(()), "and again");
+}
+
+/// A group two beneath keeps the kernel from removing the upper one, as one that is being left does for a moment.
+fn busy() {
+    let Some(place) = Place::new() else { return };
+    let outer = Group::make(place.open().as_fd(), c"outer").expect("makes a group");
+    let inner = Group::make(outer.as_fd(), c"inner").expect("makes a group");
+    Group::make(inner.as_fd(), c"deep").expect("makes a group");
+    let patient = |patience| remove(place.open().as_fd(), c"outer", patience);
+    assert_eq!(patient(Duration::ZERO), Err(nix::errno::Errno::EBUSY), "the control: it is in use");
+    assert_eq!(patient(Duration::from_millis(20)), Err(nix::errno::Errno::EBUSY), "and not waited for without end");
+    // SAFETY: this program has one thread, so the child may run ordinary code.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        std::thread::sleep(Duration::from_millis(50));
+        exit(i32::from(fs::remove_dir(place.0.join("outer/inner/deep")).is_err()));
+    }
+    let removed = patient(Duration::from_secs(10));
+    assert_eq!(crate::child::ended(child), Ended::Worked);
+    assert_eq!((removed, place.groups()), (Ok(()), Vec::new()));
+}
+
+/// Its name is a process's number, which comes again.
+fn anew() {
+    let Some(place) = Place::new() else { return };
+    let left = Group::make(place.open().as_fd(), c"left").expect("makes a group");
+    Group::make(left.as_fd(), c"inner").expect("makes a group");
+    let errno = Group::make(place.open().as_fd(), c"left").expect_err("the control: it is there");
+    assert_eq!(errno, nix::errno::Errno::EEXIST);
+    Group::make_anew(place.open().as_fd(), c"left", Duration::from_secs(5)).expect("makes it anew");
+    assert!(!place.0.join("left/inner").exists(), "nothing of the old one is in it");
+    Group::make_anew(place.open().as_fd(), c"other", Duration::ZERO).expect("and one that was not there");
+    for name in [c"left", c"other"] {
+        assert_eq!(remove(place.open().as_fd(), name, Duration::from_secs(5)), Ok(()));
+    }
 }
 
 /// In a child that is in the place's group and nobody: 0 is ours, 1 is not, 2 is another failure.
