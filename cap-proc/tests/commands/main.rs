@@ -4,6 +4,7 @@
 #![allow(clippy::duplicate_mod, reason = "the same tests hold with namespaces and without")]
 
 mod attached;
+mod attributes;
 mod death;
 mod door;
 mod groups;
@@ -31,6 +32,8 @@ mod words;
 mod inside {
     #[path = "attached.rs"]
     mod attached;
+    #[path = "attributes.rs"]
+    mod attributes;
     #[path = "death.rs"]
     mod death;
     #[path = "door.rs"]

@@ -148,7 +148,7 @@ fn no_mode_with_a_set_id_bit_is_set() {
 }
 
 /// In a mount namespace of this thread's own, which what it starts is in too. `false` where that is not allowed.
-fn apart() -> bool {
+pub(crate) fn apart() -> bool {
     let own = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).is_ok();
     let private = || Command::new("mount").args(["--make-rprivate", "/"]).status().is_ok_and(|status| status.success());
     let apart = own && private();
@@ -158,7 +158,7 @@ fn apart() -> bool {
     apart
 }
 
-fn bind(from: &Path, to: &Path) {
+pub(crate) fn bind(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     assert!(Command::new("mount").arg("--bind").args([from, to]).status().unwrap().success());
 }

@@ -5,7 +5,7 @@
 //! counts the whole uid and nothing for uid 0, so this is what bounds a command's processes (T-06).
 //! The flags of `clone` are in registers, so letting the call continue after a look is not a race.
 //! A process can have one listener, so the same one carries what else its keeper performs: always the changes of mode and
-//! times, which Landlock does not govern and git and linkers need; and every call that opens, makes,
+//! times and extended attributes, which Landlock does not govern and git, linkers and `cp -a` need; and every call that opens, makes,
 //! moves or removes by a path, where a workspace has rules that Landlock cannot say (the door). Those are never let go on:
 //! their path lies in memory that can change, and what their descriptor means can too (T-01, T-02, T-07).
 
@@ -80,7 +80,7 @@ pub struct Supervised {
 /// Which calls wait besides new processes and handlers of ended children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
-    /// Changes of mode, times and owner, and space that a file takes without being written.
+    /// Changes of mode, times and owner, extended attributes, and space that a file takes without being written.
     Metadata,
     /// Those, and every call that makes, cuts, moves or removes by a path, or opens something but to read it.
     Changes,
@@ -159,7 +159,7 @@ pub fn install_supervised(waiting: Waiting, mediated: Mediated) -> Result<(Liste
     // With a null pointer the call only asks which handler there is.
     let sets = Condition { index: 1, qword: true, op: Op::Ne, value: 0, mask: 0 };
     rules.push(waits(libc::SYS_rt_sigaction, vec![of_children, sets]));
-    rules.extend(METADATA.map(|number| waits(number, vec![])));
+    rules.extend(METADATA.into_iter().chain(ATTRIBUTES).map(|number| waits(number, vec![])));
     // What gives space back needs nobody.
     let takes =
         Condition { index: 1, qword: false, op: Op::MaskedEq, value: 0, mask: libc::FALLOC_FL_PUNCH_HOLE as u64 };
@@ -211,6 +211,21 @@ const METADATA: [libc::c_long; 12] = [
     libc::SYS_chown,
     libc::SYS_lchown,
     libc::SYS_fchownat,
+];
+
+/// Neither does it govern extended attributes. By a descriptor they are read by the command itself, as it reads the file; every
+/// other way waits in every command (T-01, T-08).
+const ATTRIBUTES: [libc::c_long; 10] = [
+    libc::SYS_getxattr,
+    libc::SYS_lgetxattr,
+    libc::SYS_listxattr,
+    libc::SYS_llistxattr,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
 ];
 
 /// What the door performs: every call that takes a path and opens, makes, moves, cuts or removes. One that is missing here
@@ -411,6 +426,11 @@ impl Listener {
     /// Answers that the call was done, by the supervisor.
     pub fn done(&self, notice: &Notice) -> Result<bool, NotifyError> {
         self.answer(notice.id, 0, 0)
+    }
+
+    /// The same of a call that answers a length.
+    pub fn done_with(&self, notice: &Notice, length: u32) -> Result<bool, NotifyError> {
+        self.reply(notice.id, i64::from(length), 0, 0)
     }
 
     fn answer(&self, id: u64, error: i32, flags: u32) -> Result<bool, NotifyError> {

@@ -68,3 +68,36 @@ fn a_folder_is_mirrored() {
     assert!(ran.out.contains("to/a/one 600 4 3 1577934245") && ran.out.ends_with("23\n"), "{ran:?}");
     assert!(ran.tree.contains_key("to/hole") && ran.tree.contains_key("moved/a/three"), "{ran:?}");
 }
+
+const TAG: &str = "python3 -c \"import os; os.setxattr('from/one', 'user.tag', b'first'); os.setxattr('from/sub', 'user.tag', b'folder')\"";
+
+const TAGGED: &str = "
+cp -a from copied; cp --preserve=xattr from/one again; rsync -aX --no-owner --no-group from/ mirrored/
+tar --xattrs -cf all.tar from; tar --xattrs -tf all.tar; mkdir unpacked; tar --xattrs -xf all.tar -C unpacked; rm all.tar
+cp from/one plain
+python3 -c \"
+import os
+for p in ['copied/one', 'copied/sub', 'again', 'mirrored/one', 'mirrored/sub', 'unpacked/from/one', 'unpacked/from/sub', 'plain']:
+    print(p, [os.getxattr(p, n).decode() for n in os.listxattr(p) if n.startswith('user.')])\"";
+
+/// Lost attributes are told by nobody: each of these goes on without them.
+#[test]
+fn attributes_are_kept() {
+    if !present(&["/usr/bin/rsync", "/usr/bin/tar", "/usr/bin/python3"]) {
+        return;
+    }
+    let (scene, made) = (Scene::new(), "set -e\nmkdir -p from/sub; printf one >from/one; printf two >from/sub/two\n");
+    if scene.only_outside(|_| (), &format!("{made}{TAG}")).status != 0 {
+        warden_tests::skipped("attributes of files: this file system has none");
+        return;
+    }
+    let ran = scene.same(|_| (), &format!("{made}{TAG}{TAGGED}"));
+    assert_eq!(ran.status, 0, "{ran:?}");
+    for kept in ["copied/one", "again", "mirrored/one", "unpacked/from/one"] {
+        assert!(ran.out.contains(&format!("{kept} ['first']\n")), "{ran:?}");
+    }
+    for kept in ["copied/sub", "mirrored/sub", "unpacked/from/sub"] {
+        assert!(ran.out.contains(&format!("{kept} ['folder']\n")), "{ran:?}");
+    }
+    assert!(ran.out.contains("plain []\n"), "the control: {ran:?}");
+}

@@ -38,6 +38,30 @@ pub enum Ask {
     Change { of: Subject, change: Change },
     /// fallocate.
     Allocate(Space),
+    /// setxattr and its kin.
+    Attribute { of: Subject, act: Attribute },
+}
+
+/// What is asked of a file's extended attributes. Names and values lie in the caller's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attribute {
+    /// The value of one.
+    Get { name: u64, to: Room },
+    /// The names of all.
+    List { to: Room },
+    /// A value for one.
+    Set { name: u64, value: Room, flags: u32 },
+    /// The end of one.
+    Remove { name: u64 },
+}
+
+/// A part of the caller's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Where it begins.
+    pub address: u64,
+    /// How long it is.
+    pub bytes: u64,
 }
 
 /// Space that a file is to have.
@@ -184,9 +208,30 @@ impl Ask {
             libc::SYS_chown => (subject(here(a), 0), owner(b, c)),
             libc::SYS_lchown => (subject(here(a), libc::AT_SYMLINK_NOFOLLOW), owner(b, c)),
             libc::SYS_fchownat => (subject(at(a, b), int(e)), owner(c, d)),
-            _ => return Err(Errno::EPERM),
+            _ => return Self::attribute(notice),
         };
         Ok(Self::Change { of: of?, change })
+    }
+
+    fn attribute(notice: &Notice) -> nix::Result<Self> {
+        let [a, b, c, d, e, _] = notice.args;
+        let path = |follow| Subject::Path { at: here(a), follow, or_descriptor: false };
+        let room = |address, bytes| Room { address, bytes };
+        let set = Attribute::Set { name: b, value: room(c, d), flags: low(e) };
+        let (of, act) = match i64::from(notice.number) {
+            libc::SYS_getxattr => (path(true), Attribute::Get { name: b, to: room(c, d) }),
+            libc::SYS_lgetxattr => (path(false), Attribute::Get { name: b, to: room(c, d) }),
+            libc::SYS_listxattr => (path(true), Attribute::List { to: room(b, c) }),
+            libc::SYS_llistxattr => (path(false), Attribute::List { to: room(b, c) }),
+            libc::SYS_setxattr => (path(true), set),
+            libc::SYS_lsetxattr => (path(false), set),
+            libc::SYS_fsetxattr => (descriptor(a)?, set),
+            libc::SYS_removexattr => (path(true), Attribute::Remove { name: b }),
+            libc::SYS_lremovexattr => (path(false), Attribute::Remove { name: b }),
+            libc::SYS_fremovexattr => (descriptor(a)?, Attribute::Remove { name: b }),
+            _ => return Err(Errno::EPERM),
+        };
+        Ok(Self::Attribute { of, act })
     }
 }
 

@@ -43,7 +43,8 @@ impl Door {
         Ok(Answer::Done)
     }
 
-    fn subject(&self, caller: &Caller<'_>, of: Subject) -> nix::Result<Found> {
+    /// What a call is of; asks whether the caller still waits, so everything else of it has been read before.
+    pub(super) fn subject(&self, caller: &Caller<'_>, of: Subject) -> nix::Result<Found> {
         let (at, follow, or_descriptor) = match of {
             Subject::Path { at, follow, or_descriptor } => (at, follow, or_descriptor),
             Subject::Descriptor(number) => {
@@ -60,17 +61,11 @@ impl Door {
     }
 
     /// In the writable workspaces, by their rules, and in the private directory.
-    fn allow_change(&mut self, found: &Found) -> nix::Result<()> {
+    pub(super) fn allow_change(&mut self, found: &Found) -> nix::Result<()> {
         let all = match &found.place {
             Place::Beneath(all) => all.clone(),
-            Place::Elsewhere(own) => {
-                for private in &self.private {
-                    if paths::below(&self.world.own.of(private.as_fd())?, own).is_some() {
-                        return Ok(());
-                    }
-                }
-                return Err(Errno::EPERM);
-            }
+            Place::Elsewhere(own) if self.is_private(own)? => return Ok(()),
+            Place::Elsewhere(_) => return Err(Errno::EPERM),
         };
         self.allow(&all, Want::Change)?;
         for inside in &all {
@@ -81,6 +76,16 @@ impl Door {
         }
         Ok(())
     }
+
+    /// Whether what lies there is the command's own.
+    pub(super) fn is_private(&self, own: &[u8]) -> nix::Result<bool> {
+        for private in &self.private {
+            if paths::below(&self.world.own.of(private.as_fd())?, own).is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 const NOW: Timestamps = {
@@ -88,7 +93,7 @@ const NOW: Timestamps = {
     Timestamps { last_access: now, last_modification: now }
 };
 
-fn errno(error: rustix::io::Errno) -> Errno {
+pub(super) fn errno(error: rustix::io::Errno) -> Errno {
     Errno::from_raw(error.raw_os_error())
 }
 

@@ -4,8 +4,8 @@
 //! any of these, the command's own Landlock domain has no right in it, every call of the command that opens, makes, moves, cuts
 //! or removes by a path waits at the keeper's listener, and the keeper does it instead: on its own copy of the arguments, judged
 //! by cap-fs's rules (`warden_beneath`), with the descriptor put into the command's table. No such call is ever let go on, so
-//! there is nothing to win by changing a path while it is looked at (T-02). Changes of mode, times and owner go this way for
-//! every command ([`metadata`]), since Landlock governs none of them. Behind the door Landlock is the fence: the
+//! there is nothing to win by changing a path while it is looked at (T-02). Changes of mode, times and owner ([`metadata`]) and
+//! extended attributes ([`attributes`]) go this way for every command, since Landlock governs none of them. Behind the door Landlock is the fence: the
 //! command's domain without the workspaces, the keeper's with them and without the rest of the host (T-01, T-07).
 //!
 //! Runs in the keeper, which is outside of the command's domain and above it, and so may read its memory. It trusts the rules
@@ -16,6 +16,7 @@
 
 mod aliases;
 mod ask;
+mod attributes;
 mod caller;
 mod change;
 mod denials;
@@ -62,6 +63,8 @@ enum Answer {
     Opened { opened: OwnedFd, close_on_exec: bool, at_once: bool },
     /// It was done.
     Done,
+    /// So many bytes there are.
+    Length(u32),
     /// A descriptor, once somebody else opens the other end.
     Waits { path: OwnedFd, flags: OFlag, close_on_exec: bool },
 }
@@ -155,6 +158,7 @@ impl Door {
         };
         match answer {
             Answer::Done => listener.done(notice),
+            Answer::Length(bytes) => listener.done_with(notice, bytes),
             Answer::Opened { opened, close_on_exec, at_once } => {
                 match listener.inject(notice, opened, close_on_exec, at_once) {
                     Ok(waited) => Ok(waited),
@@ -184,6 +188,7 @@ impl Door {
             Ask::Truncate { at, length } => self.truncate(caller, at, length),
             Ask::Change { of, change } => self.change(caller, of, change),
             Ask::Allocate(space) => self.allocate(caller, space),
+            Ask::Attribute { of, act } => self.attribute(caller, of, act),
         }
     }
 

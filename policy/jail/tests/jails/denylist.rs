@@ -5,7 +5,7 @@ use crate::call;
 use crate::child::{self, Ended, attempt};
 use crate::commands::command;
 use crate::numbers;
-use crate::supervised::Tree;
+use crate::supervised::{KEEPERS, Tree};
 use serde_json::Value;
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -326,10 +326,21 @@ fn attributes() {
     }
     let mut buffer = [0u8; 64];
     let (at, length) = (buffer.as_mut_ptr(), buffer.len());
-    let refused = Ended::Errno(libc::EOPNOTSUPP);
     for jail in JAILS {
+        // By its keeper, where it has one: cap-proc's tests say what a real one does.
+        let refused = if jail == Role::CapProcCommand { Ended::Errno(libc::EOPNOTSUPP) } else { KEEPERS };
         for file in [&inside, &beside] {
             let path = file.as_ptr();
+            for number in [libc::SYS_setxattr, libc::SYS_lsetxattr] {
+                let set = || call!(number, path, name, c"hunter3".as_ptr(), 7, 0);
+                assert_eq!(in_jail(jail, &tree, set), refused, "{jail}");
+                assert_eq!(attempt(|| true, set), Ended::Worked, "control");
+            }
+            for number in [libc::SYS_removexattr, libc::SYS_lremovexattr] {
+                let remove = || call!(number, path, name);
+                assert_eq!(in_jail(jail, &tree, remove), refused, "{jail}");
+                assert_eq!((attempt(|| true, remove), set(file)), (Ended::Worked, 0), "control");
+            }
             for number in [libc::SYS_getxattr, libc::SYS_lgetxattr] {
                 assert_eq!(in_jail(jail, &tree, || call!(number, path, name, at, length)), refused, "{jail}");
                 assert_eq!(attempt(|| true, || call!(number, path, name, at, length)), Ended::Worked, "control");
