@@ -35,7 +35,8 @@ pub fn none_is_left(mode: Mode) {
     let script = script(&mark);
     assert_eq!(scene.outside(mode, &script), ["up"]);
     let left = marked(&mark);
-    assert_eq!(left.len(), 1, "control: outside it lives on");
+    // The shell, and for a moment what it forks, until that executes.
+    assert!((1..=2).contains(&left.len()), "control: outside it lives on: {left:?}");
     left.iter().for_each(|pid| kill(*pid, Signal::SIGKILL).unwrap());
     let until = |deadline: Instant| {
         while !marked(&mark).is_empty() && Instant::now() < deadline {
