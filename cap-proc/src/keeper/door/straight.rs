@@ -77,10 +77,11 @@ fn open_once(base: BorrowedFd<'_>, path: &OsStr, flags: OFlag, resolve: ResolveF
     openat2(base, path, OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve))
 }
 
-/// `path` from `stands` on, without empty names and `.`. `None` where `..` is in it, or what it leads to must be a directory and
+/// `path`, from `stands` on where it is not absolute, without empty names and `.`. `None` where `..` is in it, or what it leads to must be a directory and
 /// `directory` does not say so already.
 fn whole(stands: &[u8], path: &[u8], directory: bool) -> Option<Vec<u8>> {
-    if path.is_empty() || (path.first() != Some(&b'/') && stands.first() != Some(&b'/')) {
+    let absolute = path.first() == Some(&b'/');
+    if path.is_empty() || (!absolute && stands.first() != Some(&b'/')) {
         return None;
     }
     let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
@@ -88,7 +89,7 @@ fn whole(stands: &[u8], path: &[u8], directory: bool) -> Option<Vec<u8>> {
         return None;
     }
     let mut whole = Vec::with_capacity(stands.len().saturating_add(path.len()).saturating_add(2));
-    whole.extend_from_slice(if stands == b"/" { b"" } else { stands });
+    whole.extend_from_slice(if absolute || stands == b"/" { b"" } else { stands });
     for name in path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b".")) {
         if name == b".." {
             return None;
