@@ -103,7 +103,7 @@ impl RelPath {
 }
 
 /// What the kernel appends to the name of something that has none any more.
-const DELETED: &[u8] = b" (deleted)";
+pub const DELETED: &[u8] = b" (deleted)";
 
 /// Reads where an opened thing lies.
 #[derive(Debug)]

@@ -255,3 +255,13 @@ fn links_are_not_followed_where_the_workspace_says_so() {
         lines(&mut helper, code, &["root", "ok", "ok", "ok", "ok", "True"]);
     }
 }
+
+/// T-02: where the caller stands is asked of the kernel, whose word on a removed directory is a name that another can have.
+#[test]
+fn a_directory_that_was_removed_is_not_taken_for_its_namesake() {
+    let mut helper = ruled();
+    let code = "os.mkdir('d')\nos.mkdir('d (deleted)')\nwrite('d (deleted)/f')\nh = os.open('d', os.O_RDONLY)\n\
+                t(read, 'd (deleted)/f')\nos.chdir('d (deleted)')\nt(read, 'f')\nos.chdir('../d')\nos.rmdir('../d')\n\
+                t(read, 'f')\nt(os.open, 'f', os.O_RDONLY, dir_fd=h)\n";
+    lines(&mut helper, code, &["x", "x", "ENOENT", "ENOENT"]);
+}

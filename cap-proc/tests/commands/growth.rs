@@ -1,5 +1,6 @@
 //! How far a command gets beyond what its files may grow by.
 
+use crate::door::ruled;
 use crate::support::*;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -122,4 +123,17 @@ fn what_is_made_counts_though_it_is_empty() {
         assert_eq!(ran.stdout, format!("ENOSPC {most}\n"), "{what}: {ran:?}");
         assert_eq!(ran.toll.grown, most * each, "{what}");
     }
+}
+
+/// The keeper takes space for who could have taken it.
+#[test]
+fn space_is_taken_by_descriptors_that_write_and_by_no_others() {
+    let mut helper = ruled();
+    let code = "import os, errno\ndef t(flags):\n\
+                \x20   f = os.open('plain', flags)\n\
+                \x20   try: os.posix_fallocate(f, 0, 5000)\n\
+                \x20   except OSError as e: print(errno.errorcode[e.errno])\n\
+                \x20   else: print('ok')\n\
+                t(os.O_RDONLY)\nt(os.O_PATH)\nprint(os.path.getsize('plain'))\nt(os.O_RDWR)\nt(os.O_WRONLY)\nprint(os.path.getsize('plain'))";
+    assert_eq!(helper.python(code).lines().collect::<Vec<_>>(), ["EBADF", "EBADF", "5", "ok", "ok", "5000"]);
 }

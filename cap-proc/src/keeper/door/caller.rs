@@ -106,6 +106,15 @@ impl<'c> Caller<'c> {
         })
     }
 
+    /// Whether one of its descriptors may be written by.
+    pub fn writes(&self, number: i32) -> nix::Result<bool> {
+        let facts =
+            std::fs::read_to_string(format!("/proc/{}/fdinfo/{number}", self.thread)).map_err(|_| Errno::EBADF)?;
+        let flags = facts.lines().find_map(|line| line.strip_prefix("flags:")).ok_or(Errno::EBADF)?;
+        let flags = i32::from_str_radix(flags.trim(), 8).map_err(|_| Errno::EBADF)?;
+        Ok(flags & libc::O_PATH == 0 && matches!(flags & libc::O_ACCMODE, libc::O_WRONLY | libc::O_RDWR))
+    }
+
     /// The file that it executes, as a path only.
     pub fn program(&self) -> nix::Result<OwnedFd> {
         let link = format!("/proc/{}/exe", self.thread);

@@ -255,6 +255,9 @@ impl Door {
         let end = offset.checked_add(length).filter(|_| offset >= 0 && length > 0).ok_or(Errno::EINVAL)?;
         let end = u64::try_from(end).map_err(|_| Errno::EINVAL)?;
         let Ok(fd) = caller.descriptor(descriptor) else { return Err(Errno::EOPNOTSUPP) };
+        if !caller.writes(descriptor)? {
+            return Err(Errno::EBADF);
+        }
         caller.waits()?;
         let found = self.find_open(fd)?;
         let Place::Beneath(all) = found.place.clone() else { return Err(Errno::EOPNOTSUPP) };

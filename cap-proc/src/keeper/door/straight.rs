@@ -84,6 +84,10 @@ fn whole(stands: &[u8], path: &[u8], directory: bool) -> Option<Vec<u8>> {
     if path.is_empty() || (!absolute && stands.first() != Some(&b'/')) {
         return None;
     }
+    // T-02: of a directory that was removed the text names another, if somebody makes it.
+    if !absolute && stands.ends_with(paths::DELETED) {
+        return None;
+    }
     let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     if matches!(last, b"" | b".") && !directory {
         return None;
@@ -128,9 +132,16 @@ mod tests {
 
     #[test]
     fn what_its_text_does_not_tell_is_left_alone() {
-        for (stands, path) in
-            [("/w", "../a"), ("/w", "a/.."), ("pipe:[7]", "a"), ("", "a"), ("/w", "a/"), ("/w", "a/."), ("/w", "")]
-        {
+        for (stands, path) in [
+            ("/w", "../a"),
+            ("/w", "a/.."),
+            ("pipe:[7]", "a"),
+            ("", "a"),
+            ("/w", "a/"),
+            ("/w", "a/."),
+            ("/w", ""),
+            ("/w (deleted)", "a"),
+        ] {
             assert_eq!(text(stands, path, false), None, "{stands} {path}");
         }
         assert_eq!(text("/w", "a/../b", true), None);
